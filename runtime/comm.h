@@ -1,0 +1,242 @@
+/* comm.h - the job (its ranks, its device), and communicators for the plan's groups.
+ *
+ * Backends are modules, opened when a run needs them; each exports one table, `pgr_module`. A job is
+ * bootstrapped by MPI (or by nothing: one rank alone), and groups are opened by MPI or NCCL. */
+#ifndef PGR_COMM_H
+#define PGR_COMM_H
+
+#include "device.h"
+#include "plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pgr_job pgr_job;
+typedef struct pgr_comm pgr_comm;
+typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
+
+/* ---- modules ------------------------------------------------------------------------------- */
+
+#define PGR_MODULE_ABI 1u
+
+typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
+typedef struct pgr_comm_ops pgr_comm_ops;
+
+/* The one symbol of a module. Tables that a module does not have are NULL. */
+typedef struct pgr_module {
+    uint32_t abi;     /* PGR_MODULE_ABI */
+    const char *name; /* "mpi", "cpu", "cuda" */
+    const pgr_bootstrap_ops *bootstrap;
+    const pgr_comm_ops *comm;
+    const pgr_device_ops *device;
+} pgr_module;
+
+/* Opens libpgrun_<name>.so from $PGRUN_MODULE_PATH, or from where this pgrun's modules are (beside the
+ * build, or ../lib/pgrun of the installed tree wherever that was moved). A module stays open.
+ * PGR_UNSUPPORTED names the file, the places looked at and the loader's reason. */
+pgr_status pgr_module_open(const char *name, const pgr_module **module, pgr_error *error);
+
+/* ---- the job ------------------------------------------------------------------------------- */
+
+/* Control traffic between all ranks on host memory, before and beside the communicators: the config,
+ * digests, times, the verification's sums. All calls but rank, size, describe and abort are
+ * collective. */
+struct pgr_bootstrap_ops {
+    const char *name; /* "mpi", "self" */
+    pgr_status (*open)(double init_timeout, pgr_bootstrap **bootstrap, pgr_error *error);
+    int64_t (*rank)(const pgr_bootstrap *bootstrap);
+    int64_t (*size)(const pgr_bootstrap *bootstrap);
+    void (*describe)(const pgr_bootstrap *bootstrap, char *text, size_t bytes); /* "Open MPI 4.1.4" */
+    void (*timeout)(pgr_bootstrap *bootstrap, double seconds); /* for the calls below */
+    pgr_status (*broadcast)(pgr_bootstrap *bootstrap, void *data, int64_t bytes, int64_t root,
+                            pgr_error *error);
+    /* receive: [size][bytes] */
+    pgr_status (*all_gather)(pgr_bootstrap *bootstrap, const void *send, void *receive,
+                             int64_t bytes, pgr_error *error);
+    /* in place, on doubles */
+    pgr_status (*sum)(pgr_bootstrap *bootstrap, double *values, int64_t count, pgr_error *error);
+    pgr_status (*max)(pgr_bootstrap *bootstrap, double *values, int64_t count, pgr_error *error);
+    pgr_status (*barrier)(pgr_bootstrap *bootstrap, pgr_error *error);
+    /* ends every rank of the job with this exit status (1..125); does not return */
+    void (*abort)(pgr_bootstrap *bootstrap, int exit_status);
+    pgr_status (*close)(pgr_bootstrap *bootstrap, pgr_error *error);
+};
+
+/* What a run needs to start. */
+typedef struct pgr_job_args {
+    pgr_device_kind device;
+    pgr_comm_kind comm;
+    double timeout, init_timeout; /* seconds without progress */
+} pgr_job_args;
+
+struct pgr_job {
+    int64_t rank, size;
+    int32_t local_rank, local_size; /* on this host */
+    int32_t host_count;
+    char host[64];
+    const pgr_bootstrap_ops *bootstrap_ops;
+    pgr_bootstrap *bootstrap;
+    const pgr_comm_ops *comm_ops;
+    pgr_device *device; /* NULL until pgr_job_open_device */
+    char comm_name[64]; /* "Open MPI 4.1.4", "self" */
+    double timeout, init_timeout;
+};
+
+/* The number of ranks the launcher says it started (OMPI_COMM_WORLD_SIZE, PMIX_*, PMI_SIZE,
+ * SLURM_NTASKS), or 1. */
+int64_t pgr_launcher_size(void);
+
+/* Whether a launcher started this process as one of several ranks or as a job of its own with MPI. */
+bool pgr_launcher_present(void);
+
+/* Collective. Opens the bootstrap: MPI where a launcher is present, else one rank alone. Must come
+ * before any exit path under mpirun. PGR_USAGE where the launcher says more ranks than MPI sees. */
+pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error);
+
+/* Collective. Chooses device and communication (auto: by all ranks together) and opens the device. */
+pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error);
+
+/* Collective. Closes the device and the bootstrap and frees the job. NULL is allowed. */
+pgr_status pgr_job_close(pgr_job *job, pgr_error *error);
+
+/* Collective. Every rank passes its own status; if any failed, all return the lowest failing rank's
+ * error, so that one message is printed. */
+pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error);
+
+/* ---- communicators ------------------------------------------------------------------------- */
+
+typedef enum pgr_reduce { PGR_SUM, PGR_MAX, PGR_MIN } pgr_reduce;
+
+/* A collective or a message under way. Owned by the caller, valid until waited for. */
+typedef struct pgr_request {
+    pgr_comm *comm;
+    void *state; /* the backend's; NULL: already done */
+    const char *operation;
+    uint64_t sequence;
+    int64_t bytes;
+} pgr_request;
+
+/* One open communicator. A backend's own struct starts with this one. */
+struct pgr_comm {
+    const pgr_comm_ops *ops;
+    pgr_job *job;
+    char family[PGR_NAME_MAX]; /* the family it was opened for */
+    int64_t group, rank, size; /* group index; this rank in it; its size, > 1 */
+    uint64_t sequence;         /* operations started so far */
+    double timeout;            /* seconds without progress in one operation */
+};
+
+typedef struct pgr_comm_open_args {
+    pgr_job *job;
+    const char *family;
+    int64_t group, rank, size; /* colour, key and size of the group; size > 1 */
+    double timeout;            /* for later operations, seconds */
+    const pgr_nccl_options *nccl; /* or NULL */
+} pgr_comm_open_args;
+
+/* Counts and displacements are in elements and 64-bit. In place: all-reduce, reduce-scatter and
+ * all-to-all with send == receive where the operation allows it; all-gather with send == receive +
+ * rank * count; reduce-scatter with receive == send + rank * count. Every operation is enqueued on
+ * `stream` and returns a request. */
+struct pgr_comm_ops {
+    const char *name; /* "mpi", "nccl" */
+
+    /* Opening: begin on every rank of the dimension in the same order, poll until done, then use it;
+     * or abort. Never blocks. */
+    pgr_status (*open_begin)(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error);
+    pgr_status (*open_poll)(pgr_comm *comm, bool *done, pgr_error *error);
+    void (*abort)(pgr_comm *comm); /* local: gives it up and frees it, whatever is under way */
+    pgr_status (*close)(pgr_comm *comm, pgr_error *error); /* collective; frees it */
+
+    /* Memory that this backend sends from and receives into at full speed. */
+    pgr_status (*buffer_alloc)(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error);
+    void (*buffer_free)(pgr_comm *comm, void *buffer);
+
+    pgr_status (*group_start)(pgr_comm *comm, pgr_error *error);
+    pgr_status (*group_end)(pgr_comm *comm, pgr_error *error);
+
+    pgr_status (*all_reduce)(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                             pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
+                             pgr_request *request, pgr_error *error);
+    /* send [size][count], receive [count] */
+    pgr_status (*reduce_scatter)(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                                 pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
+                                 pgr_request *request, pgr_error *error);
+    /* send [count], receive [size][count] */
+    pgr_status (*all_gather)(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                             pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
+                             pgr_error *error);
+    pgr_status (*broadcast)(pgr_comm *comm, void *data, int64_t count, pgr_dtype dtype,
+                            int64_t root, pgr_stream *stream, pgr_request *request,
+                            pgr_error *error);
+    /* send and receive [size][count] */
+    pgr_status (*all_to_all)(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                             pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
+                             pgr_error *error);
+    /* counts and displacements [size], host memory, copied before the call returns */
+    pgr_status (*all_to_all_v)(pgr_comm *comm, const void *send, const int64_t *send_counts,
+                               const int64_t *send_displacements, void *receive,
+                               const int64_t *receive_counts, const int64_t *receive_displacements,
+                               pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
+                               pgr_error *error);
+    /* the same with counts and displacements in device memory, readable once `counts_ready` is done;
+     * they stay valid until the request is */
+    pgr_status (*all_to_all_v_device)(pgr_comm *comm, const void *send, const int64_t *send_counts,
+                                      const int64_t *send_displacements, void *receive,
+                                      const int64_t *receive_counts,
+                                      const int64_t *receive_displacements,
+                                      pgr_event *counts_ready, pgr_dtype dtype, pgr_stream *stream,
+                                      pgr_request *request, pgr_error *error);
+    pgr_status (*send)(pgr_comm *comm, const void *data, int64_t count, pgr_dtype dtype,
+                       int64_t peer, pgr_stream *stream, pgr_request *request, pgr_error *error);
+    pgr_status (*receive)(pgr_comm *comm, void *data, int64_t count, pgr_dtype dtype, int64_t peer,
+                          pgr_stream *stream, pgr_request *request, pgr_error *error);
+    pgr_status (*barrier)(pgr_comm *comm, pgr_stream *stream, pgr_request *request,
+                          pgr_error *error);
+
+    /* Whether the request is done; frees its state when it is. */
+    pgr_status (*test)(pgr_request *request, bool *done, pgr_error *error);
+};
+
+/* Waits until the request is done, at most comm->timeout seconds without it; then PGR_TIMEOUT with
+ * family, group, members, operation, bytes and sequence number. */
+pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
+
+/* ---- the plan's groups, opened ------------------------------------------------------------- */
+
+/* This rank's group of one family. */
+typedef struct pgr_group {
+    pgr_family family;
+    int64_t index, rank, size;
+    pgr_comm *comm;       /* NULL for a group of one */
+    const char *shared_with; /* the family whose communicator this one uses, or NULL */
+    double open_seconds;  /* of this rank; 0 where nothing was opened */
+} pgr_group;
+
+/* The open groups of a job, in plan order. */
+typedef struct pgr_groups pgr_groups;
+
+/* Opening all of `names` (family names of the plan, each once): one collective per distinct
+ * partition, in plan order on every rank. begin starts, poll moves on, finish waits until all are
+ * open and identified, at most job->init_timeout seconds without progress. Identified: each
+ * communicator gathers (world rank, plan digest, host, device) from its members, compares members
+ * and their order with the plan, and does one exact all-reduce; the error names the family, the
+ * place and what was found. abort gives up locally; close is collective. */
+pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_names *names,
+                                 pgr_groups **groups, pgr_error *error);
+pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error);
+pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error);
+void pgr_groups_abort(pgr_groups *groups);
+pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error);
+
+int64_t pgr_groups_count(const pgr_groups *groups);
+const pgr_group *pgr_groups_at(const pgr_groups *groups, int64_t index);
+
+/* The open group of a family, by any spelling of its name, or NULL where it was not opened. */
+const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
