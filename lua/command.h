@@ -34,7 +34,22 @@ typedef struct pgr_options {
     bool summary, strict;
 } pgr_options;
 
-/* Reads the command line. PGR_USAGE with one clear message (the nearest option's name included). The
+/* One option of the command line. The table is the only place that lists options; it drives parsing
+ * and help. */
+typedef struct pgr_option {
+    const char *name;     /* "--set" */
+    const char *argument; /* "KEY=VALUE"; NULL for a switch */
+    unsigned commands;    /* bit (1u << pgr_command) of each command that takes it */
+    const char *help;     /* one line */
+} pgr_option;
+
+extern const pgr_option pgr_option_table[];
+extern const int pgr_option_count;
+
+/* The word that starts a command ("groups"); "" for the run, which starts with a config. */
+const char *pgr_command_name(pgr_command command);
+
+/* Reads the command line. For help, `files` holds the topic, if any ("config", "groups"). PGR_USAGE with one clear message (the nearest option's name included). The
  * command is set even then, so that a run under mpirun can open MPI before it says so. */
 pgr_status pgr_options_parse(int argc, char **argv, pgr_options *options, pgr_error *error);
 
