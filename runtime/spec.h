@@ -204,15 +204,21 @@ void pgr_key_choice_name(const pgr_key *key, int64_t index, char *name);
 /* The index of `name` in the key's choices, or -1. */
 int64_t pgr_key_choice_index(const pgr_key *key, const char *name);
 
-/* Sets every field to its default from the table. Any earlier content is not freed. */
+/* Sets every field to its default from the table. Any earlier content is not freed. Where memory is
+ * short, run.workloads is left empty. */
 void pgr_spec_init(pgr_spec *spec);
 
-/* Frees what the spec owns and sets it to the defaults again. NULL is allowed. */
+/* Frees what the spec owns and sets it to the defaults again, but for its lists, which are empty
+ * (so that freeing allocates nothing). NULL is allowed. */
 void pgr_spec_free(pgr_spec *spec);
 
 /* A 64-bit digest of every field: equal specs give equal digests on every machine. Ranks compare
  * it before they open anything. */
 uint64_t pgr_spec_digest(const pgr_spec *spec);
+
+/* Whether a run has every feature that this config asks for. PGR_UNSUPPORTED names each one that is
+ * not there yet, with its key. What only groups and check read (stages, layer counts, ...) is fine. */
+pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error);
 
 const char *pgr_dtype_name(pgr_dtype dtype); /* "f32", "bf16", ... */
 int64_t pgr_dtype_bytes(pgr_dtype dtype);    /* of one element */
