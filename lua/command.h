@@ -49,8 +49,9 @@ extern const int pgr_option_count;
 /* The word that starts a command ("groups"); "" for the run, which starts with a config. */
 const char *pgr_command_name(pgr_command command);
 
-/* Reads the command line. For help, `files` holds the topic, if any ("config", "groups"). PGR_USAGE with one clear message (the nearest option's name included). The
- * command is set even then, so that a run under mpirun can open MPI before it says so. */
+/* Reads the command line. For help, `files` holds the topic, if any ("config", "groups"). PGR_USAGE
+ * with one clear message (the nearest option's name included). The command is set even then, so
+ * that a run under mpirun can open MPI before it says so. */
 pgr_status pgr_options_parse(int argc, char **argv, pgr_options *options, pgr_error *error);
 
 /* `pgrun --help`, `--help config`, `COMMAND --help`, and the editor definitions (`--help luacats`).
