@@ -20,7 +20,10 @@ set_target_properties(pgrun_shared PROPERTIES
 foreach(module pgrun_mpi pgrun_cpu)
   target_link_options(${module} PRIVATE
                       -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/module.map)
-  set_property(TARGET ${module} APPEND PROPERTY LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/module.map)
+  # A module built against an MPI or BLAS of a place of its own finds it again after the install.
+  set_target_properties(${module} PROPERTIES
+                        INSTALL_RPATH_USE_LINK_PATH TRUE
+                        LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/module.map)
 endforeach()
 
 install(TARGETS pgrun RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
