@@ -82,8 +82,8 @@ build() {
     local preset=$1 folder=$2
     shift 2
     local configure=(cmake -S "$root" -B "$folder" --preset "$preset" "$@")
-    mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] ||
-        die "cannot write to $folder: remove it, or make it yours (chown)"
+    mkdir -p "$folder" 2>/dev/null || true
+    [ -w "$folder" ] || die "cannot write to $folder: remove it, or make it yours (chown)"
     # The preset's file is looked for in the current folder.
     cd "$root" || exit 1
     if ! "${configure[@]}" >/dev/null 2>&1; then
@@ -92,6 +92,19 @@ build() {
         quietly "${configure[@]}" || die "could not configure the build (preset $preset), see above"
     fi
     say "building preset $preset in ${folder#"$root"/}"
-    quietly cmake --build "$folder" || die "could not build (preset $preset), see above"
+    local log status=0
+    log=$(mktemp)
+    cmake --build "$folder" >"$log" 2>&1 || status=$?
+    # A command that FAILED is our code's fault; anything else that ninja refuses is the folder's.
+    if [ "$status" != 0 ] && ! grep -q '^FAILED:' "$log"; then
+        say "$folder is stale: starting it anew"
+        rm -rf "$folder"
+        quietly "${configure[@]}" || die "could not configure the build (preset $preset), see above"
+        status=0
+        cmake --build "$folder" >"$log" 2>&1 || status=$?
+    fi
+    [ "$status" = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    [ "$status" = 0 ] || die "could not build (preset $preset), see above"
     cd "$OLDPWD" || exit 1
 }
