@@ -57,7 +57,8 @@ typedef struct pgr_family {
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error);
 
-/* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), times a given dp. */
+/* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), or where dp is given
+ * the one size that has it, dp*tp*cp*pp. */
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error);
 
 /* The size of an axis of either view by name ("tp", "edp"); 0 for an unknown name. */
