@@ -1,0 +1,364 @@
+/* plan_rules_test.c - every refusal has the values and the way out, and nothing overflows. */
+#include "plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { HUGE_SIZE = 1 << 30 };
+
+/* A layout with zeros for what is left at its default. */
+typedef struct refusal {
+    const char *name;
+    int64_t world, tp, cp, pp, ep, etp, dp, vpp, rank_offset;
+    const char *order;
+    pgr_status status;
+    const char *message; /* the whole of it */
+} refusal;
+
+static const refusal refusals[] = {
+    {.name = "the dense product does not divide",
+     .world = 37,
+     .tp = 6,
+     .pp = 2,
+     .status = PGR_INVALID,
+     .message = "world_size = 37 is not divisible by tp * cp * pp = 6 * 1 * 2 = 12; the nearest "
+                "sizes that fit are 36 and 48\n"
+                "world_size = 37 is not divisible by etp * ep * pp = 6 * 1 * 2 = 12; the nearest "
+                "sizes that fit are 36 and 48 (ep divides the data-parallel ranks and is no factor "
+                "of the world)"},
+    {.name = "the expert product does not divide",
+     .world = 18,
+     .tp = 2,
+     .etp = 4,
+     .status = PGR_INVALID,
+     .message = "world_size = 18 is not divisible by etp * ep * pp = 4 * 1 * 1 = 4; the nearest "
+                "sizes that fit are 16 and 20 (ep divides the data-parallel ranks and is no factor "
+                "of the world)"},
+    {.name = "a world smaller than any that fits",
+     .world = 3,
+     .tp = 8,
+     .etp = 1,
+     .status = PGR_INVALID,
+     .message = "world_size = 3 is not divisible by tp * cp * pp = 8 * 1 * 1 = 8; the nearest size "
+                "that fits is 8"},
+    {.name = "an axis missing from order",
+     .world = 16,
+     .tp = 8,
+     .etp = 8,
+     .order = "tp-pp",
+     .status = PGR_INVALID,
+     .message =
+         "dp = 2 is missing from order = \"tp-pp\"; add \"dp\"\n"
+         "edp = 2 is missing from order = \"tp-pp\"; add \"dp\", which the expert view reads "
+         "so"},
+    {.name = "ep missing from order",
+     .world = 12,
+     .ep = 3,
+     .order = "pp-dp-cp-tp",
+     .status = PGR_INVALID,
+     .message = "ep = 3 is missing from order = \"pp-dp-cp-tp\"; add \"ep\""},
+    {.name = "pp missing from order",
+     .world = 2,
+     .pp = 2,
+     .order = "tp-cp-ep-dp",
+     .status = PGR_INVALID,
+     .message = "pp = 2 is missing from order = \"tp-cp-ep-dp\"; add \"pp\""},
+    {.name = "a repeated axis",
+     .world = 4,
+     .order = "tp-dp-tp",
+     .status = PGR_INVALID,
+     .message = "order = \"tp-dp-tp\" names \"tp\" twice; name each axis once"},
+    {.name = "an unknown axis",
+     .world = 4,
+     .order = "tp-sp-dp",
+     .status = PGR_INVALID,
+     .message = "order = \"tp-sp-dp\" has the unknown axis \"sp\"; its axes are tp, cp, ep, dp and "
+                "pp"},
+    {.name = "the expert view's name of an axis",
+     .world = 4,
+     .order = "etp-dp",
+     .status = PGR_INVALID,
+     .message = "order = \"etp-dp\" has the unknown axis \"etp\"; name it \"tp\", which the expert "
+                "view reads so"},
+    {.name = "an empty token",
+     .world = 4,
+     .order = "tp--dp",
+     .status = PGR_INVALID,
+     .message = "order = \"tp--dp\" has the unknown axis \"\"; its axes are tp, cp, ep, dp and pp"},
+    {.name = "pp not last while dp and edp differ",
+     .world = 12,
+     .cp = 2,
+     .pp = 2,
+     .etp = 6,
+     .order = "pp-dp-ep-cp-tp",
+     .status = PGR_INVALID,
+     .message = "dp = 3 and edp = 1 differ while pp = 2 is not last in order = \"pp-dp-ep-cp-tp\"; "
+                "put pp last (\"dp-ep-cp-tp-pp\"), or make etp * ep = 6 equal tp * cp = 2"},
+    {.name = "views that disagree on pp",
+     .world = 32,
+     .tp = 2,
+     .cp = 2,
+     .pp = 4,
+     .etp = 4,
+     .order = "tp-ep-dp-pp-cp",
+     .status = PGR_INVALID,
+     .message = "the pp groups of the dense and the expert view differ: with order = "
+                "\"tp-ep-dp-pp-cp\" and pp = 4 the first ones begin 0, 4 and 0, 8; put pp last "
+                "(\"tp-ep-dp-cp-pp\")"},
+    {.name = "vpp without pp",
+     .world = 8,
+     .tp = 2,
+     .vpp = 2,
+     .status = PGR_INVALID,
+     .message = "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+    {.name = "vpp of one without pp",
+     .world = 8,
+     .vpp = 1,
+     .status = PGR_INVALID,
+     .message = "vpp = 1 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+    {.name = "a given dp that is not the derived one",
+     .world = 8,
+     .tp = 2,
+     .dp = 2,
+     .status = PGR_INVALID,
+     .message = "dp = 2 was given, but world_size = 8 over tp * cp * pp = 2 makes dp = 4; leave dp "
+                "out, or take world_size = 4"},
+    {.name = "several problems at once",
+     .world = 9,
+     .tp = 2,
+     .etp = 3,
+     .vpp = 2,
+     .order = "tp-dp-dp",
+     .status = PGR_INVALID,
+     .message = "order = \"tp-dp-dp\" names \"dp\" twice; name each axis once\n"
+                "world_size = 9 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest "
+                "sizes that fit are 6 and 12\n"
+                "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+    {.name = "a size below one",
+     .world = 8,
+     .tp = -2,
+     .cp = -1,
+     .etp = 1,
+     .status = PGR_INVALID,
+     .message = "tp = -2 must be at least 1\ncp = -1 must be at least 1"},
+    {.name = "a world below one",
+     .world = -8,
+     .status = PGR_INVALID,
+     .message = "world_size = -8 must be at least 1"},
+    {.name = "a negative rank offset",
+     .world = 8,
+     .rank_offset = -1,
+     .status = PGR_INVALID,
+     .message = "rank_offset = -1 must be at least 0"},
+    {.name = "a dense product over 63 bits",
+     .world = 8,
+     .tp = HUGE_SIZE,
+     .cp = HUGE_SIZE,
+     .pp = 16,
+     .etp = 1,
+     .status = PGR_LIMIT,
+     .message = "tp * cp * pp = 1073741824 * 1073741824 * 16 does not fit in 63 bits; take smaller "
+                "sizes"},
+    {.name = "an expert product over 63 bits",
+     .world = 8,
+     .etp = HUGE_SIZE,
+     .ep = HUGE_SIZE,
+     .pp = 16,
+     .status = PGR_LIMIT,
+     .message = "etp * ep * pp = 1073741824 * 1073741824 * 16 does not fit in 63 bits; take "
+                "smaller sizes"},
+    {.name = "a smallest world over 63 bits",
+     .tp = INT64_C(1) << 40,
+     .etp = (INT64_C(1) << 40) - 1,
+     .status = PGR_LIMIT,
+     .message = "the smallest world, the least common multiple of tp * cp * pp = 1099511627776 and "
+                "etp * ep * pp = 1099511627775, does not fit in 63 bits; take smaller sizes"},
+    {.name = "a smallest world with dp over 63 bits",
+     .tp = INT64_C(1) << 40,
+     .dp = INT64_C(1) << 40,
+     .status = PGR_LIMIT,
+     .message = "dp * tp * cp * pp = 1099511627776 * 1099511627776 does not fit in 63 bits; take "
+                "smaller sizes"},
+    {.name = "a rank offset over 63 bits",
+     .world = 8,
+     .rank_offset = INT64_MAX - 7,
+     .status = PGR_LIMIT,
+     .message =
+         "rank_offset = 9223372036854775800 and world_size = 8 give ranks that do not fit in "
+         "63 bits; take a smaller rank_offset"},
+};
+
+static void set(int64_t *field, int64_t value) {
+    if (value != 0) {
+        *field = value;
+    }
+}
+
+static void spec_of(const refusal *r, pgr_spec *spec) {
+    pgr_spec_init(spec);
+    set(&spec->world_size, r->world);
+    set(&spec->parallel.tp, r->tp);
+    set(&spec->parallel.cp, r->cp);
+    set(&spec->parallel.pp, r->pp);
+    set(&spec->parallel.ep, r->ep);
+    set(&spec->parallel.etp, r->etp);
+    set(&spec->parallel.dp, r->dp);
+    set(&spec->parallel.vpp, r->vpp);
+    set(&spec->parallel.rank_offset, r->rank_offset);
+    if (r->order != NULL) {
+        snprintf(spec->parallel.order, sizeof spec->parallel.order, "%s", r->order);
+    }
+}
+
+static void every_refusal(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        const refusal *r = &refusals[i];
+        pgr_spec spec;
+        spec_of(r, &spec);
+        pgr_plan plan, before;
+        memset(&plan, 0x5a, sizeof plan);
+        before = plan;
+        pgr_error error = {0};
+        pgr_status status = pgr_plan_create(&spec, PGR_NIL, &plan, &error);
+        if (status != r->status || strcmp(error.message, r->message) != 0) {
+            fail_msg("%s:\ngot %s: %s\nexpected %s: %s", r->name, pgr_status_name(status),
+                     error.message, pgr_status_name(r->status), r->message);
+        }
+        assert_int_equal(error.status, status);
+        assert_memory_equal(&plan, &before, sizeof plan);
+        assert_int_equal(pgr_plan_create(&spec, PGR_NIL, &plan, NULL), status);
+        pgr_spec_free(&spec);
+    }
+}
+
+/* A dense model has none of the experts' rules and none of their families. */
+static void without_the_expert_view(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_family family;
+    pgr_error error = {0};
+    pgr_spec_init(&spec);
+    spec.parallel.pp = 2;
+    spec.parallel.cp = 2;
+    spec.parallel.etp = 5;
+    snprintf(spec.parallel.order, sizeof spec.parallel.order, "PP-dp-cp");
+    assert_int_equal(pgr_plan_create(&spec, 12, &plan, &error), PGR_INVALID);
+    spec.parallel.expert_view = false;
+    assert_int_equal(pgr_plan_create(&spec, 12, &plan, &error), PGR_OK);
+    assert_int_equal(plan.view_count, 1);
+    assert_string_equal(plan.order, "pp-dp-cp");
+    assert_int_equal(pgr_plan_family_count(&plan), 9);
+    assert_int_equal(pgr_plan_family_find(&plan, "ep", &family, &error), PGR_INVALID);
+    assert_non_null(strstr(error.message, "parallel.expert_view = false"));
+    pgr_spec_free(&spec);
+}
+
+/* With dp given there is one size; it is legal only where the experts fit it. */
+static void the_smallest_world_with_dp(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_error error = {0};
+    int64_t smallest = 0;
+    pgr_spec_init(&spec);
+    spec.parallel.tp = 2;
+    spec.parallel.dp = 6;
+    spec.parallel.etp = 1;
+    spec.parallel.ep = 4;
+    assert_int_equal(pgr_plan_smallest_world(&spec, &smallest, &error), PGR_OK);
+    assert_int_equal(smallest, 12);
+    assert_int_equal(pgr_plan_create(&spec, PGR_NIL, &plan, &error), PGR_OK);
+    assert_int_equal(pgr_plan_axis_size(&plan, "edp"), 3);
+    spec.parallel.ep = 5;
+    assert_int_equal(pgr_plan_create(&spec, PGR_NIL, &plan, &error), PGR_INVALID);
+    assert_non_null(strstr(error.message, "etp * ep * pp = 1 * 5 * 1 = 5"));
+    pgr_spec_free(&spec);
+}
+
+/* The argument goes before the config's own size. */
+static void the_argument_overrides_the_world(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_spec_init(&spec);
+    spec.world_size = 8;
+    assert_int_equal(pgr_plan_create(&spec, 4, &plan, NULL), PGR_OK);
+    assert_int_equal(plan.world_size, 4);
+    pgr_spec_free(&spec);
+}
+
+static void unknown_families(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *part;
+        pgr_status status;
+    } cases[] = {
+        {"dp-cpp", "did you mean \"dp-cp\"?", PGR_INVALID},
+        {"tensor", "unknown family \"tensor\"; known are tp, cp, dp, dp-cp, pp", PGR_INVALID},
+        {"", "unknown family \"\"", PGR_INVALID},
+        {"tp-", "unknown family \"tp-\"", PGR_INVALID},
+        {"tp-ep",
+         "must name different axes of one view: of the dense view (tp cp dp pp) or of the "
+         "expert view (etp ep edp pp)",
+         PGR_INVALID},
+        {"tp-tp", "must name different axes of one view", PGR_INVALID},
+        {"embedding", "\"embedding\" is not there yet", PGR_UNSUPPORTED},
+        {"position-embedding", "\"position-embedding\" is not there yet", PGR_UNSUPPORTED},
+        {"optimizer-instance", "\"optimizer-instance\" is not there yet", PGR_UNSUPPORTED},
+        {"cp/0", "\"cp/0\" is not there yet", PGR_UNSUPPORTED},
+        {"dp-cp/hybrid4", "\"dp-cp/hybrid4\" is not there yet", PGR_UNSUPPORTED},
+    };
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_spec_init(&spec);
+    assert_int_equal(pgr_plan_create(&spec, 8, &plan, NULL), PGR_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pgr_family family;
+        pgr_error error = {0};
+        pgr_status status = pgr_plan_family_find(&plan, cases[i].name, &family, &error);
+        if (status != cases[i].status || strstr(error.message, cases[i].part) == NULL) {
+            fail_msg("%s: %s: %s", cases[i].name, pgr_status_name(status), error.message);
+        }
+    }
+    pgr_spec_free(&spec);
+}
+
+/* A message that is too long ends at a whole character, and NULL is no error record. */
+static void long_messages_are_cut_at_a_character(void **state) {
+    (void)state;
+    static char text[3 * 4000 + 1];
+    for (int i = 0; i < 4000; i++) {
+        memcpy(text + 3 * i, "\xe2\x82\xac", 4); /* the euro sign, three bytes */
+    }
+    static pgr_error error;
+    for (int shift = 0; shift < 3; shift++) {
+        pgr_error_set(&error, PGR_LIMIT, "%.*s%s", shift, "ab", text);
+        size_t length = strlen(error.message);
+        assert_int_equal((length - (size_t)shift) % 3, 0);
+        assert_true(length > sizeof error.message - 4);
+        pgr_error_prefix(&error, "%s", "x");
+        length = strlen(error.message);
+        assert_int_equal((length - (size_t)shift - 1) % 3, 0);
+        assert_true(error.message[0] == 'x' && length > sizeof error.message - 4);
+    }
+    assert_int_equal(pgr_error_set(NULL, PGR_LIMIT, "%s", "nowhere"), PGR_LIMIT);
+    pgr_error_prefix(NULL, "%s", "nowhere");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_refusal),
+        cmocka_unit_test(without_the_expert_view),
+        cmocka_unit_test(the_smallest_world_with_dp),
+        cmocka_unit_test(the_argument_overrides_the_world),
+        cmocka_unit_test(unknown_families),
+        cmocka_unit_test(long_messages_are_cut_at_a_character),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
