@@ -1,0 +1,295 @@
+/* cpu_router.c - the MoE router: scores, top-k, weights and the sums of its losses. This file is
+ * the plain form, a token at a time, for every score function; cpu_router_tile.c is a fast form of
+ * the commonest case that must agree with it. */
+#include "cpu_router.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bf16.h"
+
+/* An integer that orders floats: -0 equals 0, every NaN equals every other and ranks highest. */
+static int32_t order_key(float value) {
+    if (value != value)
+        return INT32_MAX;
+    int32_t bits;
+    value += 0.0f; /* -0 becomes 0 */
+    memcpy(&bits, &value, sizeof bits);
+    return bits < 0 ? bits ^ INT32_MAX : bits;
+}
+
+static float logit(const pgr_router_args *args, int64_t token, int64_t expert) {
+    int64_t at = token * args->experts + expert;
+    return args->dtype == PGR_F32 ? ((const float *)args->logits)[at]
+                                  : pgr_bf16_to_f32(((const pgr_bf16 *)args->logits)[at]);
+}
+
+/* The `topk` experts with the highest keys, the lowest expert first where keys are equal; ascending
+ * in `picks`. `taken` is scratch. */
+static void choose(const int32_t *key, int64_t experts, int64_t topk, uint8_t *taken,
+                   int32_t *picks) {
+    memset(taken, 0, (size_t)experts);
+    for (int64_t j = 0; j < topk; j++) {
+        int64_t best = -1;
+        for (int64_t e = 0; e < experts; e++)
+            if (!taken[e] && (best < 0 || key[e] > key[best]))
+                best = e;
+        taken[best] = 1;
+    }
+    int64_t count = 0;
+    for (int64_t e = 0; e < experts; e++)
+        if (taken[e])
+            picks[count++] = (int32_t)e;
+}
+
+/* A group's score: the sum of its topk / group_topk highest scores. `taken` is scratch. */
+static float group_score(const float *score, int64_t size, int64_t count, uint8_t *taken) {
+    float sum = 0;
+    memset(taken, 0, (size_t)size);
+    for (int64_t j = 0; j < count && j < size; j++) {
+        int64_t best = -1;
+        for (int64_t e = 0; e < size; e++)
+            if (!taken[e] && (best < 0 || order_key(score[e]) > order_key(score[best])))
+                best = e;
+        taken[best] = 1;
+        sum += score[best];
+    }
+    return sum;
+}
+
+/* Lowers the keys of experts outside of the best `group_topk` groups below every real key. Source:
+ * megatron/core/transformer/moe/moe_utils.py, group_limited_topk. */
+static void limit_groups(const router_row *row, const pgr_router_args *args, const float *score) {
+    int64_t groups = args->groups, size = args->experts / groups;
+    for (int64_t g = 0; g < groups; g++)
+        row->group_key[g] = order_key(
+            group_score(score + g * size, size, args->topk / args->group_topk, row->taken));
+    choose(row->group_key, groups, args->group_topk, row->taken, row->group_picks);
+    for (int64_t g = 0, next = 0; g < groups; g++) {
+        if (next < args->group_topk && row->group_picks[next] == g) {
+            next++;
+            continue;
+        }
+        for (int64_t e = g * size; e < (g + 1) * size; e++)
+            row->key[e] = INT32_MIN;
+    }
+}
+
+static float score_of(pgr_score score, float x) {
+    if (score == PGR_SIGMOID)
+        return 1.0f / (1.0f + expf(-x));
+    return sqrtf(x > 20.0f ? x : log1pf(expf(x))); /* softplus, with PyTorch's threshold */
+}
+
+/* Fills row->score with softmax over all experts, or the score function, and returns the sum that
+ * normalises it (softmax: 1); *log_sum_exp as the name says. */
+static double scores(const router_row *row, const pgr_router_args *args, double *log_sum_exp) {
+    float max = -INFINITY;
+    double sum = 0, total = 0;
+    for (int64_t e = 0; e < args->experts; e++)
+        max = row->logit[e] > max || row->logit[e] != row->logit[e] ? row->logit[e] : max;
+    for (int64_t e = 0; e < args->experts; e++) {
+        row->score[e] = expf(row->logit[e] - max);
+        sum += row->score[e];
+    }
+    *log_sum_exp = log(sum) + max;
+    for (int64_t e = 0; e < args->experts; e++) {
+        row->score[e] = args->score == PGR_SOFTMAX ? (float)(row->score[e] / sum)
+                                                   : score_of(args->score, row->logit[e]);
+        total += row->score[e];
+    }
+    return args->score == PGR_SOFTMAX ? 1 : total + 1e-20; /* 1e-20: Megatron's guard */
+}
+
+/* The weights of the chosen experts. */
+static void weigh(const router_row *row, const pgr_router_args *args, const int32_t *picks,
+                  float *weights) {
+    const int64_t k = args->topk;
+    double sum = 0, scaling = isnan(args->scaling) ? 1 : args->scaling;
+    if (args->score == PGR_SOFTMAX && !args->pre_softmax) {
+        float max = -INFINITY;
+        for (int64_t j = 0; j < k; j++)
+            max = row->logit[picks[j]] > max ? row->logit[picks[j]] : max;
+        for (int64_t j = 0; j < k; j++)
+            sum += weights[j] = expf(row->logit[picks[j]] - max);
+    } else {
+        for (int64_t j = 0; j < k; j++)
+            sum += weights[j] = row->score[picks[j]];
+        sum = args->score == PGR_SOFTMAX || k == 1 ? 1 : sum + 1e-20;
+    }
+    for (int64_t j = 0; j < k; j++)
+        weights[j] = (float)(weights[j] / sum * scaling);
+}
+
+void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, int64_t token) {
+    const int64_t experts = args->experts, k = args->topk;
+    int32_t *picks = args->indices + token * k, *aux_picks = picks;
+    float *weights = args->weights + token * k;
+    if (args->valid && !args->valid[token]) {
+        for (int64_t j = 0; j < k; j++) {
+            picks[j] = -1;
+            weights[j] = 0;
+        }
+        return;
+    }
+    for (int64_t e = 0; e < experts; e++)
+        row->logit[e] = logit(args, token, e);
+    double log_sum_exp, total = scores(row, args, &log_sum_exp);
+
+    bool grouped = args->groups > 0 && args->group_topk > 0;
+    const float *ranked = args->score == PGR_SOFTMAX ? row->logit : row->score;
+    for (int64_t e = 0; e < experts; e++)
+        row->key[e] = order_key(ranked[e]);
+    bool aux = args->aux_counts || args->aux_score_sums;
+    if (aux && (grouped || args->expert_bias)) {
+        aux_picks = row->aux_picks;
+        choose(row->key, experts, k, row->taken, aux_picks);
+    }
+    if (args->expert_bias && args->score != PGR_SOFTMAX) {
+        for (int64_t e = 0; e < experts; e++) {
+            row->biased[e] = row->score[e] + args->expert_bias[e];
+            row->key[e] = order_key(row->biased[e]);
+        }
+        ranked = row->biased;
+    }
+    if (grouped) /* softmax before top-k compares groups by probabilities, else by what is ranked */
+        limit_groups(row, args,
+                     args->score == PGR_SOFTMAX && args->pre_softmax ? row->score : ranked);
+    choose(row->key, experts, k, row->taken, picks);
+    weigh(row, args, picks, weights);
+
+    for (int64_t j = 0; j < k; j++)
+        args->tokens_per_expert[picks[j]]++;
+    int64_t base = token % args->sequences * experts;
+    if (args->aux_counts)
+        for (int64_t j = 0; j < k; j++)
+            args->aux_counts[base + aux_picks[j]]++;
+    if (args->aux_score_sums)
+        for (int64_t e = 0; e < experts; e++)
+            args->aux_score_sums[base + e] += row->score[e] / total;
+    if (args->z_sum)
+        *args->z_sum += log_sum_exp * log_sum_exp;
+}
+
+static pgr_status check(const pgr_router_args *a, pgr_error *error) {
+    if (a->dtype != PGR_F32 && a->dtype != PGR_BF16)
+        return pgr_error_set(error, PGR_UNSUPPORTED, "router logits in %s; f32 and bf16 are there",
+                             pgr_dtype_name(a->dtype));
+    if (a->tokens < 0 || a->experts < 1 || a->experts > INT32_MAX || a->topk < 1 ||
+        a->topk > a->experts || a->sequences < 1)
+        return pgr_error_set(error, PGR_INTERNAL,
+                             "a router of %" PRId64 " tokens, top %" PRId64 " of %" PRId64
+                             " experts, %" PRId64 " sequences",
+                             a->tokens, a->topk, a->experts, a->sequences);
+    if (a->groups > 0 && a->group_topk > 0 &&
+        (a->experts % a->groups != 0 || a->group_topk > a->groups))
+        return pgr_error_set(error, PGR_INTERNAL,
+                             "a router with the best %" PRId64 " of %" PRId64 " groups of %" PRId64
+                             " experts",
+                             a->group_topk, a->groups, a->experts);
+    return PGR_OK;
+}
+
+/* Cuts one allocation into the arrays of a row. */
+static pgr_status row_scratch(pgr_device *device, int64_t experts, router_row *row,
+                              pgr_error *error) {
+    void *memory;
+    const int64_t arrays = 7;
+    pgr_status status =
+        pgr_cpu_scratch(device, CPU_SCRATCH_ROUTER, experts * (arrays * 4 + 1), &memory, error);
+    if (status != PGR_OK)
+        return status;
+    float *at = memory;
+    row->logit = at;
+    row->score = at + experts;
+    row->biased = at + 2 * experts;
+    row->key = (int32_t *)(at + 3 * experts);
+    row->aux_picks = (int32_t *)(at + 4 * experts);
+    row->group_key = (int32_t *)(at + 5 * experts);
+    row->group_picks = (int32_t *)(at + 6 * experts);
+    row->taken = (uint8_t *)(at + 7 * experts);
+    return PGR_OK;
+}
+
+pgr_status pgr_cpu_router(pgr_device *device, const pgr_router_args *args, pgr_stream *stream,
+                          pgr_error *error) {
+    (void)stream;
+    router_row row;
+    pgr_status status = check(args, error);
+    if (status == PGR_OK)
+        status = row_scratch(device, args->experts, &row, error);
+    if (status != PGR_OK)
+        return status;
+    size_t sums = (size_t)(args->sequences * args->experts);
+    memset(args->tokens_per_expert, 0, (size_t)args->experts * sizeof(int64_t));
+    if (args->aux_counts)
+        memset(args->aux_counts, 0, sums * sizeof(int64_t));
+    if (args->aux_score_sums)
+        memset(args->aux_score_sums, 0, sums * sizeof(double));
+    if (args->z_sum)
+        *args->z_sum = 0;
+    for (int64_t token = 0; token < args->tokens; token++)
+        pgr_cpu_router_token(&row, args, token);
+    return PGR_OK;
+}
+
+/* ---- capacity ------------------------------------------------------------------------------ */
+
+/* A routed pair, for sorting those of one expert. */
+typedef struct routed {
+    float weight;
+    int32_t expert;
+    int64_t at; /* token * topk + choice: ascending in the token */
+} routed;
+
+static int by_weight(const void *a, const void *b) {
+    const routed *x = a, *y = b;
+    if (x->expert != y->expert)
+        return x->expert < y->expert ? -1 : 1;
+    int32_t kx = order_key(x->weight), ky = order_key(y->weight);
+    if (kx != ky)
+        return kx > ky ? -1 : 1;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static pgr_status keep_by_weight(const pgr_capacity_args *args, pgr_error *error) {
+    int64_t pairs = args->tokens * args->topk, count = 0;
+    routed *sorted = malloc((size_t)(pairs > 0 ? pairs : 1) * sizeof *sorted);
+    if (!sorted)
+        return pgr_error_set(error, PGR_LIMIT,
+                             "no memory to sort %" PRId64 " routed tokens (%" PRId64 " bytes)",
+                             pairs, pairs * (int64_t)sizeof *sorted);
+    for (int64_t i = 0; i < pairs; i++)
+        if (args->indices[i] >= 0)
+            sorted[count++] = (routed){args->weights[i], args->indices[i], i};
+    qsort(sorted, (size_t)count, sizeof *sorted, by_weight);
+    for (int64_t i = 0, first = 0; i < count; i++) {
+        first = sorted[i].expert == sorted[first].expert ? first : i;
+        args->kept[sorted[i].at] = i - first < args->capacity;
+    }
+    free(sorted);
+    return PGR_OK;
+}
+
+static pgr_status keep_by_position(const pgr_capacity_args *args, pgr_error *error) {
+    int64_t *held = calloc((size_t)args->experts, sizeof *held);
+    if (!held)
+        return pgr_error_set(error, PGR_LIMIT, "no memory to count %" PRId64 " experts",
+                             args->experts);
+    for (int64_t i = 0; i < args->tokens * args->topk; i++)
+        if (args->indices[i] >= 0)
+            args->kept[i] = held[args->indices[i]]++ < args->capacity;
+    free(held);
+    return PGR_OK;
+}
+
+pgr_status pgr_cpu_capacity(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
+                            pgr_error *error) {
+    (void)device, (void)stream;
+    memset(args->kept, 0, (size_t)(args->tokens * args->topk));
+    return args->policy == PGR_DROP_PROBS ? keep_by_weight(args, error)
+                                          : keep_by_position(args, error);
+}

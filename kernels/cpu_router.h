@@ -1,0 +1,17 @@
+/* cpu_router.h - between the router's plain form and its fast one. */
+#ifndef PGR_CPU_ROUTER_H
+#define PGR_CPU_ROUTER_H
+
+#include "cpu.h"
+
+/* Scratch for one token; every array has `experts` elements. */
+typedef struct router_row {
+    float *logit, *score, *biased;
+    int32_t *key, *aux_picks, *group_key, *group_picks;
+    uint8_t *taken;
+} router_row;
+
+/* Routes one token and adds it to the sums. */
+void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, int64_t token);
+
+#endif

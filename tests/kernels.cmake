@@ -1,0 +1,11 @@
+# The CPU module's tests and benchmarks; benchmarks are targets, not tests.
+function(pgrun_kernels_executable name source)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE pgrun_cpu_objects ${ARGN})
+endfunction()
+
+pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c PkgConfig::CMOCKA
+                         PkgConfig::JANSSON)
+add_test(NAME unit.router_oracle
+         COMMAND router_oracle_test ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
+set_tests_properties(unit.router_oracle PROPERTIES LABELS "unit;router" TIMEOUT 60)
