@@ -1,0 +1,272 @@
+/* comm_mpi.c - communicators over MPI: opening, closing, requests. The module's table is here. */
+#include "comm_mpi.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Operations of communicators that were given up: MPI may still write into their memory, so that
+ * they stay until the process ends. */
+static mpi_pending *given_up;
+
+/* ---- opening and closing ------------------------------------------------------------------- */
+
+/* The colour, key and size that a split was asked for. */
+static pgr_status split_task(void *context, pgr_error *error) {
+    mpi_comm *comm = context;
+    int rank = -1, size = -1;
+    pgr_status status = mpi_status(MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group,
+                                                  (int)comm->base.rank, &comm->comm),
+                                   "MPI_Comm_split", error);
+    if (status != PGR_OK) {
+        return status;
+    }
+    MPI_Comm_set_errhandler(comm->comm, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(comm->comm, &rank);
+    MPI_Comm_size(comm->comm, &size);
+    if (rank != comm->base.rank || size != comm->base.size) {
+        return pgr_error_set(error, PGR_MISMATCH,
+                             "family %s, group %lld: the communicator has this rank at place %d of "
+                             "%d, the plan at %lld of %lld",
+                             comm->base.family, (long long)comm->base.group, rank, size,
+                             (long long)comm->base.rank, (long long)comm->base.size);
+    }
+    return PGR_OK;
+}
+
+static pgr_status free_task(void *context, pgr_error *error) {
+    mpi_comm *comm = context;
+    return mpi_status(MPI_Comm_free(&comm->comm), "MPI_Comm_free", error);
+}
+
+static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error) {
+    if (args->size < 2 || args->rank < 0 || args->rank >= args->size || args->group < 0 ||
+        args->size > args->job->size) {
+        return pgr_error_set(error, PGR_INTERNAL, "family %s: rank %lld of %lld in group %lld",
+                             args->family, (long long)args->rank, (long long)args->size,
+                             (long long)args->group);
+    }
+    mpi_comm *opened = calloc(1, sizeof *opened);
+    if (!opened) {
+        return pgr_error_set(error, PGR_LIMIT, "out of memory for a communicator");
+    }
+    opened->base.ops = &mpi_comm_ops;
+    opened->base.job = args->job;
+    strncpy(opened->base.family, args->family, sizeof opened->base.family - 1);
+    opened->base.group = args->group;
+    opened->base.rank = args->rank;
+    opened->base.size = args->size;
+    opened->base.timeout = args->timeout;
+    opened->comm = MPI_COMM_NULL;
+    pgr_status status = mpi_task_post(split_task, opened, free, &opened->opening, error);
+    if (status != PGR_OK) {
+        free(opened);
+        return status;
+    }
+    *comm = &opened->base;
+    return PGR_OK;
+}
+
+static pgr_status open_poll(pgr_comm *base, bool *done, pgr_error *error) {
+    mpi_comm *comm = (mpi_comm *)base;
+    *done = true;
+    if (!comm->opening) {
+        return PGR_OK;
+    }
+    pgr_status status = mpi_task_poll(comm->opening, done, error);
+    if (*done) {
+        comm->opening = NULL;
+    }
+    return status;
+}
+
+static void comm_abort(pgr_comm *base) {
+    mpi_comm *comm = (mpi_comm *)base;
+    while (comm->pending) { /* the handle is lost: freeing a communicator would be collective */
+        mpi_pending *pending = comm->pending;
+        comm->pending = pending->next;
+        pending->next = given_up;
+        given_up = pending;
+    }
+    if (comm->opening) {
+        mpi_task_abandon(comm->opening); /* frees comm when the split is over */
+        return;
+    }
+    free(comm);
+}
+
+static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
+    mpi_comm *comm = (mpi_comm *)base;
+    if (comm->pending || comm->opening) {
+        pgr_status status = pgr_error_set(error, PGR_INTERNAL,
+                                          "family %s, group %lld: closed with operations under way",
+                                          comm->base.family, (long long)comm->base.group);
+        comm_abort(base);
+        return status;
+    }
+    mpi_task *task;
+    pgr_status status = mpi_task_post(free_task, comm, free, &task, error);
+    if (status == PGR_OK) {
+        status = mpi_task_wait(task, comm->base.timeout, "closing a communicator", error);
+        if (status == PGR_TIMEOUT) {
+            return status; /* the worker frees it when it comes back */
+        }
+    }
+    free(comm);
+    return status;
+}
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+pgr_status mpi_pending_create(mpi_comm *comm, const char *operation, int64_t bytes,
+                              pgr_request *request, mpi_pending **pending, pgr_error *error) {
+    *request = (pgr_request){ .comm = &comm->base,
+                              .operation = operation,
+                              .sequence = ++comm->base.sequence,
+                              .bytes = bytes };
+    mpi_pending *created = calloc(1, sizeof *created);
+    if (!created) {
+        return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", operation);
+    }
+    created->next = comm->pending;
+    created->link = &comm->pending;
+    if (created->next) {
+        created->next->link = &created->next;
+    }
+    comm->pending = created;
+    *pending = created;
+    return PGR_OK;
+}
+
+MPI_Request *mpi_pending_request(mpi_pending *pending, pgr_error *error) {
+    if (pending->count == pending->capacity) {
+        int capacity = pending->capacity ? 2 * pending->capacity : 4;
+        MPI_Request *grown = realloc(pending->requests, (size_t)capacity * sizeof *grown);
+        if (!grown) {
+            pgr_error_set(error, PGR_LIMIT, "out of memory for %d MPI requests", capacity);
+            return NULL;
+        }
+        pending->requests = grown;
+        pending->capacity = capacity;
+    }
+    pending->requests[pending->count] = MPI_REQUEST_NULL;
+    return &pending->requests[pending->count++];
+}
+
+static pgr_status aligned_memory(int64_t bytes, void **memory, pgr_error *error) {
+    void *got = NULL;
+    size_t size = bytes > 0 ? (size_t)bytes : 1;
+    if (bytes < 0 || posix_memalign(&got, 64, size) != 0) {
+        return pgr_error_set(error, PGR_LIMIT,
+                             "out of memory for a communication buffer of %lld bytes",
+                             (long long)bytes);
+    }
+    *memory = got;
+    return PGR_OK;
+}
+
+pgr_status mpi_pending_scratch(mpi_pending *pending, int which, int64_t bytes, pgr_error *error) {
+    return aligned_memory(bytes, &pending->scratch[which], error);
+}
+
+void mpi_pending_free(mpi_pending *pending) {
+    *pending->link = pending->next;
+    if (pending->next) {
+        pending->next->link = pending->link;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (pending->type_pieces[i] != 0) {
+            MPI_Type_free(&pending->types[i]);
+        }
+    }
+    free(pending->scratch[0]);
+    free(pending->scratch[1]);
+    free(pending->requests);
+    free(pending->later);
+    free(pending);
+}
+
+pgr_status mpi_pending_start(mpi_pending *pending, pgr_status status, pgr_request *request) {
+    bool nothing = pending->count == 0 && !pending->later;
+    if (nothing) {
+        mpi_pending_free(pending);
+    } else {
+        request->state = pending; /* also of a failed start: MPI may be using its memory */
+    }
+    return status;
+}
+
+static pgr_status request_test(pgr_request *request, bool *done, pgr_error *error) {
+    mpi_pending *pending = request->state;
+    *done = true;
+    if (!pending) {
+        return PGR_OK;
+    }
+    mpi_comm *comm = (mpi_comm *)request->comm;
+    if (pending->later) {
+        pgr_status status = mpi_all_to_all_v_advance(comm, pending, error);
+        if (status != PGR_OK || pending->later) {
+            *done = false;
+            return status;
+        }
+    }
+    int flag = 0;
+    int code = MPI_Testall(pending->count, pending->requests, &flag, MPI_STATUSES_IGNORE);
+    pgr_status status = mpi_status(code, request->operation, error);
+    if (status != PGR_OK || !flag) {
+        *done = false;
+        return status;
+    }
+    mpi_pending_finish(pending);
+    mpi_pending_free(pending);
+    request->state = NULL;
+    return PGR_OK;
+}
+
+/* ---- memory and grouping ------------------------------------------------------------------- */
+
+static pgr_status buffer_alloc(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error) {
+    (void)comm;
+    return aligned_memory(bytes, buffer, error);
+}
+
+static void buffer_free(pgr_comm *comm, void *buffer) {
+    (void)comm;
+    free(buffer);
+}
+
+/* Everything is nonblocking and starts at once: a group has nothing to put together. */
+static pgr_status group_start_or_end(pgr_comm *comm, pgr_error *error) {
+    (void)comm, (void)error;
+    return PGR_OK;
+}
+
+const pgr_comm_ops mpi_comm_ops = {
+    .name = "mpi",
+    .open_begin = open_begin,
+    .open_poll = open_poll,
+    .abort = comm_abort,
+    .close = comm_close,
+    .buffer_alloc = buffer_alloc,
+    .buffer_free = buffer_free,
+    .group_start = group_start_or_end,
+    .group_end = group_start_or_end,
+    .all_reduce = mpi_all_reduce,
+    .reduce_scatter = mpi_reduce_scatter,
+    .all_gather = mpi_all_gather,
+    .broadcast = mpi_broadcast,
+    .all_to_all = mpi_all_to_all,
+    .all_to_all_v = mpi_all_to_all_v,
+    .all_to_all_v_device = mpi_all_to_all_v_device,
+    .send = mpi_send,
+    .receive = mpi_receive,
+    .barrier = mpi_barrier,
+    .test = request_test,
+};
+
+__attribute__((visibility("default"))) const pgr_module pgr_module = {
+    .abi = PGR_MODULE_ABI,
+    .name = "mpi",
+    .bootstrap = &mpi_bootstrap_ops,
+    .comm = &mpi_comm_ops,
+    .device = NULL,
+};

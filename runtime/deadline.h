@@ -1,0 +1,47 @@
+/* deadline.h - deadlines without progress, and how to wait for something that is polled. Internal:
+ * shared by the core and the modules, not installed. */
+#ifndef PGR_DEADLINE_H
+#define PGR_DEADLINE_H
+
+#include "status.h"
+
+#include <sched.h>
+#include <time.h>
+
+typedef struct pgr_deadline {
+    double limit;       /* seconds without progress */
+    double spent, last; /* seconds counted so far; the clock at the last look */
+} pgr_deadline;
+
+static inline pgr_deadline pgr_deadline_start(double seconds) {
+    return (pgr_deadline){ .limit = seconds, .spent = 0, .last = pgr_clock_seconds() };
+}
+
+/* Whether the limit has passed. A look that comes more than half the limit after the one before means
+ * that this process itself did not run (stopped, suspended, swapped out): it then starts over, since
+ * a rank that wakes up must not blame the others for its own silence. */
+static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
+    double now = pgr_clock_seconds();
+    double gap = now - deadline->last;
+    deadline->last = now;
+    deadline->spent = gap > deadline->limit / 2 ? 0 : deadline->spent + gap;
+    return deadline->spent > deadline->limit;
+}
+
+/* One step of waiting: `rounds` counts the looks so far. At first it only spins (`spin` looks), then
+ * gives the core to another rank, and in a long wait it sleeps 50 microseconds at a time, so that
+ * ranks that wait do not slow those that work. */
+static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
+    int64_t round = (*rounds)++;
+    if (round < spin) {
+        return;
+    }
+    if (round < spin + 4000) {
+        sched_yield();
+        return;
+    }
+    struct timespec pause = { .tv_sec = 0, .tv_nsec = 50000 };
+    nanosleep(&pause, NULL);
+}
+
+#endif
