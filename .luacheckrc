@@ -1,0 +1,4 @@
+-- luacheck's settings for all Lua in this repository.
+std = "lua54"
+max_line_length = 120
+files["tests/spec"] = { std = "lua54+busted" }

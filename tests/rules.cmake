@@ -1,0 +1,15 @@
+# The house's rules as tests (tests/rules/rules.sh), each with a self-test that shows it can fail.
+set(rules ${CMAKE_CURRENT_SOURCE_DIR}/rules)
+
+function(pgrun_rule rule)
+  add_test(NAME rule_${rule} COMMAND ${rules}/rules.sh ${rule} ${ARGN})
+  add_test(NAME rule_${rule}_selftest COMMAND ${rules}/selftest.sh ${rule})
+  set_tests_properties(rule_${rule} rule_${rule}_selftest PROPERTIES LABELS rules TIMEOUT 60)
+endfunction()
+
+foreach(rule includes foreign exit prints format luacheck lines oracles)
+  pgrun_rule(${rule})
+endforeach()
+pgrun_rule(libraries $<TARGET_FILE:pgrun> $<TARGET_FILE:pgrun_shared>
+           $<TARGET_FILE:pgrun_mpi> $<TARGET_FILE:pgrun_cpu>)
+pgrun_rule(symbols $<TARGET_FILE:pgrun_shared> $<TARGET_FILE:pgrun_mpi> $<TARGET_FILE:pgrun_cpu>)
