@@ -270,14 +270,17 @@ static void derive_data_parallel(layout *l, problems *found) {
     }
     if (!l->spec->parallel.expert_view) {
         l->expert[DP] = 1;
-    } else if (l->world % l->expert_product != 0) {
+    } else if (l->world % l->expert_product == 0) {
+        l->expert[DP] = l->world / l->expert_product;
+    } else if (l->expert_product != l->dense_product || l->expert[EP] > 1) {
+        /* otherwise the line above says it all */
         problem(found, PGR_INVALID,
                 "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
-                " * %" PRId64 " * %" PRId64 " = %" PRId64
-                "%s (ep divides the data-parallel ranks and is no factor of the world)",
-                l->world, l->expert[TP], l->expert[EP], l->expert[PP], l->expert_product, nearest);
-    } else {
-        l->expert[DP] = l->world / l->expert_product;
+                " * %" PRId64 " * %" PRId64 " = %" PRId64 "%s%s",
+                l->world, l->expert[TP], l->expert[EP], l->expert[PP], l->expert_product, nearest,
+                l->expert[EP] == 1
+                    ? ""
+                    : " (ep divides the data-parallel ranks and is no factor of the world)");
     }
 }
 

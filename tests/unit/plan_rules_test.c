@@ -26,17 +26,33 @@ static const refusal refusals[] = {
      .pp = 2,
      .status = PGR_INVALID,
      .message = "world_size = 37 is not divisible by tp * cp * pp = 6 * 1 * 2 = 12; the nearest "
-                "sizes that fit are 36 and 48\n"
-                "world_size = 37 is not divisible by etp * ep * pp = 6 * 1 * 2 = 12; the nearest "
-                "sizes that fit are 36 and 48 (ep divides the data-parallel ranks and is no factor "
-                "of the world)"},
+                "sizes that fit are 36 and 48"},
     {.name = "the expert product does not divide",
      .world = 18,
      .tp = 2,
      .etp = 4,
      .status = PGR_INVALID,
      .message = "world_size = 18 is not divisible by etp * ep * pp = 4 * 1 * 1 = 4; the nearest "
-                "sizes that fit are 16 and 20 (ep divides the data-parallel ranks and is no factor "
+                "sizes that fit are 16 and 20"},
+    {.name = "ep does not divide the data-parallel ranks",
+     .world = 12,
+     .tp = 2,
+     .ep = 8,
+     .etp = 1,
+     .status = PGR_INVALID,
+     .message = "world_size = 12 is not divisible by etp * ep * pp = 1 * 8 * 1 = 8; the nearest "
+                "sizes that fit are 8 and 16 (ep divides the data-parallel ranks and is no factor "
+                "of the world)"},
+    {.name = "both products do not divide",
+     .world = 15,
+     .tp = 2,
+     .ep = 4,
+     .etp = 1,
+     .status = PGR_INVALID,
+     .message = "world_size = 15 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest "
+                "sizes that fit are 12 and 16\n"
+                "world_size = 15 is not divisible by etp * ep * pp = 1 * 4 * 1 = 4; the nearest "
+                "sizes that fit are 12 and 16 (ep divides the data-parallel ranks and is no factor "
                 "of the world)"},
     {.name = "a world smaller than any that fits",
      .world = 3,

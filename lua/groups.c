@@ -1,0 +1,191 @@
+/* groups.c - `pgrun groups`: from a config to the families that are printed, or to a refusal, in
+ * which case nothing is. */
+#include "groups.h"
+#include "command.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static pgr_status check_usage(const pgr_options *options, pgr_groups_format *format,
+                              pgr_error *error) {
+    if (options->file_count != 1) {
+        return pgr_error_set(error, PGR_USAGE,
+                             "pgrun groups takes one config, and %d were given; use pgrun groups "
+                             "CONFIG",
+                             options->file_count);
+    }
+    if (options->world_size_count > 1) {
+        return pgr_error_set(error, PGR_USAGE,
+                             "pgrun groups takes one --world-size, and %d were given",
+                             options->world_size_count);
+    }
+    if (options->summary) {
+        return pgr_error_set(error, PGR_UNSUPPORTED, "pgrun groups --summary is not there yet");
+    }
+    const char *name = options->format == NULL ? "text" : options->format;
+    if (strcmp(name, "svg") == 0 || strcmp(name, "csv") == 0) {
+        return pgr_error_set(error, PGR_UNSUPPORTED,
+                             "pgrun groups --format %s is not there yet; text and json are", name);
+    }
+    if (strcmp(name, "text") != 0 && strcmp(name, "json") != 0) {
+        return pgr_error_set(error, PGR_USAGE, "unknown --format \"%s\"; it can be text or json",
+                             name);
+    }
+    *format = strcmp(name, "json") == 0 ? PGR_GROUPS_JSON : PGR_GROUPS_TEXT;
+    return PGR_OK;
+}
+
+/* The general form of the grid replaces the sizes that a plan is made of here. */
+static pgr_status check_grid(const pgr_spec *spec, pgr_error *error) {
+    if (spec->parallel.grid.count > 0 || spec->parallel.views.count > 0) {
+        return pgr_error_set(error, PGR_UNSUPPORTED,
+                             "parallel.%s (the general form) is not there yet; use tp, cp, pp, ep "
+                             "and order",
+                             spec->parallel.grid.count > 0 ? "grid" : "views");
+    }
+    return PGR_OK;
+}
+
+/* Keys that change or add families in a way that is not there yet: no answer is better than one
+ * that leaves them out. */
+static pgr_status check_later_keys(const pgr_spec *spec, pgr_error *error) {
+    const char *key = spec->parallel.hierarchical_cp.count > 0 ? "hierarchical_cp"
+                      : spec->parallel.hybrid_cp               ? "hybrid_cp"
+                      : spec->parallel.optimizer_instances > 1 ? "optimizer_instances"
+                                                               : NULL;
+    if (key == NULL) {
+        return PGR_OK;
+    }
+    return pgr_error_set(error, PGR_UNSUPPORTED,
+                         "the families of parallel.%s are not there yet; without it the others "
+                         "can be shown (--set parallel.%s=%s)",
+                         key, key,
+                         strcmp(key, "hierarchical_cp") == 0 ? "nil"
+                         : strcmp(key, "hybrid_cp") == 0     ? "false"
+                                                             : "1");
+}
+
+static bool has_family(const pgr_groups *r, const char *name) {
+    for (int32_t i = 0; i < r->family_count; i++) {
+        if (strcmp(r->families[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Finds the families of --group, each once, in the order asked for. */
+static pgr_status pick_families(pgr_groups *r, const char *list, pgr_error *error) {
+    for (const char *at = list;; at++) {
+        size_t length = strcspn(at, ",");
+        char name[PGR_NAME_MAX];
+        if (length == 0 || length >= sizeof name) {
+            return pgr_error_set(error, PGR_USAGE,
+                                 "--group %s: a name is empty or too long; give families with "
+                                 "commas between, as --group tp-pp,dp",
+                                 list);
+        }
+        memcpy(name, at, length);
+        name[length] = '\0';
+        if (!has_family(r, name)) {
+            if (r->family_count == PGR_GROUPS_FAMILIES_MAX) {
+                return pgr_error_set(error, PGR_LIMIT, "--group takes at most %d families",
+                                     PGR_GROUPS_FAMILIES_MAX);
+            }
+            pgr_status status =
+                pgr_plan_family_find(&r->plan, name, &r->families[r->family_count], error);
+            if (status != PGR_OK) {
+                return status;
+            }
+            r->family_count++;
+        }
+        at += length;
+        if (*at == '\0') {
+            return PGR_OK;
+        }
+    }
+}
+
+static pgr_status choose_families(pgr_groups *r, const char *list, pgr_error *error) {
+    if (list != NULL) {
+        return pick_families(r, list, error);
+    }
+    for (int32_t i = 0; i < pgr_plan_family_count(&r->plan); i++) {
+        r->families[r->family_count++] = pgr_plan_family_at(&r->plan, i);
+    }
+    return PGR_OK;
+}
+
+/* --rank counts as ranks are reported, from rank_offset on. */
+static pgr_status choose_rank(pgr_groups *r, int64_t rank, pgr_error *error) {
+    r->rank = PGR_NIL;
+    if (rank == PGR_NIL) {
+        return PGR_OK;
+    }
+    int64_t first = r->plan.rank_offset, last = first + (r->plan.world_size - 1);
+    if (rank < first || rank > last) {
+        return pgr_error_set(error, PGR_INVALID,
+                             "--rank %" PRId64 " is not in this world of %" PRId64
+                             "; its ranks are %" PRId64 " to %" PRId64,
+                             rank, r->plan.world_size, first, last);
+    }
+    r->rank = rank - first;
+    return PGR_OK;
+}
+
+/* The plan of the config, or its problems under the config's name. */
+static pgr_status make_plan(const pgr_options *options, const pgr_spec *spec, pgr_plan *plan,
+                            pgr_error *error) {
+    int64_t world = options->world_size_count == 1 ? options->world_sizes[0] : PGR_NIL;
+    pgr_status status = pgr_plan_create(spec, world, plan, error);
+    if (status != PGR_OK && error != NULL) {
+        bool lines = strchr(error->message, '\n') != NULL;
+        pgr_error_prefix(error, lines ? "%s: no such layout:\n" : "%s: ", options->files[0]);
+    }
+    return status;
+}
+
+static pgr_status load(const pgr_options *options, pgr_spec *spec, pgr_error *error) {
+    pgr_config_text text;
+    pgr_status status = pgr_config_read(options->files[0], &text, error);
+    if (status == PGR_OK) {
+        status = pgr_config_load(options->files[0], text.text, text.bytes, options->sets,
+                                 options->set_count, spec, error);
+        free(text.text);
+    }
+    return status;
+}
+
+/* Everything that can be refused, before the first byte is written. */
+static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *error) {
+    pgr_spec spec;
+    pgr_status status = load(options, &spec, error);
+    if (status != PGR_OK) {
+        return status;
+    }
+    status = check_grid(&spec, error);
+    if (status == PGR_OK) {
+        status = make_plan(options, &spec, &r->plan, error);
+    }
+    if (status == PGR_OK) {
+        status = check_later_keys(&spec, error);
+    }
+    if (status == PGR_OK) {
+        status = choose_families(r, options->group, error);
+    }
+    if (status == PGR_OK) {
+        status = choose_rank(r, options->rank, error);
+    }
+    pgr_spec_free(&spec);
+    return status;
+}
+
+pgr_status pgr_command_groups(const pgr_options *options, FILE *out, pgr_error *error) {
+    pgr_groups groups = {.rank = PGR_NIL};
+    pgr_status status = check_usage(options, &groups.format, error);
+    if (status == PGR_OK) {
+        status = prepare(options, &groups, error);
+    }
+    return status == PGR_OK ? pgr_groups_print(&groups, out, error) : status;
+}
