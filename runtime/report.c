@@ -1,0 +1,371 @@
+/* report.c - the table for people and rows.jsonl for programs. */
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct pgr_report {
+    FILE *text;
+    char path[1024]; /* of rows.jsonl; "" without a folder */
+    int rows;        /* its descriptor, or -1 */
+    int results, failed;
+    bool header_done;
+};
+
+/* ---- text ---------------------------------------------------------------------------------- */
+
+static void say(const pgr_report *report, const char *format, ...) PGR_PRINTF(2, 3);
+
+static void say(const pgr_report *report, const char *format, ...) {
+    if (!report->text)
+        return;
+    va_list args;
+    va_start(args, format);
+    vfprintf(report->text, format, args);
+    va_end(args);
+}
+
+/* ---- JSON lines ---------------------------------------------------------------------------- */
+
+/* One row under construction; too long is an internal error that finish_row reports. */
+typedef struct row {
+    char text[8192];
+    size_t used;
+    bool overflow;
+} row;
+
+static void put(row *line, const char *format, ...) PGR_PRINTF(2, 3);
+
+static void put(row *line, const char *format, ...) {
+    size_t room = sizeof line->text - line->used;
+    va_list args;
+    va_start(args, format);
+    int wrote = vsnprintf(line->text + line->used, room, format, args);
+    va_end(args);
+    line->overflow = line->overflow || wrote < 0 || (size_t)wrote >= room;
+    if (!line->overflow)
+        line->used += (size_t)wrote;
+}
+
+static void put_string(row *line, const char *name, const char *value) {
+    put(line, "\"%s\": \"", name);
+    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            put(line, "\\%c", *c);
+        else if (*c < 0x20)
+            put(line, "\\u%04x", *c);
+        else
+            put(line, "%c", *c);
+    }
+    put(line, "\"");
+}
+
+/* JSON has no infinity and no NaN: they become null. */
+static void put_number(row *line, const char *name, double value) {
+    if (isfinite(value))
+        put(line, "\"%s\": %.6g", name, value);
+    else
+        put(line, "\"%s\": null", name);
+}
+
+static void put_times(row *line, const char *name, const pgr_times *times) {
+    put(line, "\"%s\": {", name);
+    put_number(line, "min", times->min);
+    put(line, ", ");
+    put_number(line, "median", times->median);
+    put(line, ", ");
+    put_number(line, "p95", times->p95);
+    put(line, ", \"iterations\": %lld}", (long long)times->iterations);
+}
+
+/* One write for the whole line, so that the file is complete up to the last result at any time. */
+static pgr_status finish_row(pgr_report *report, row *line, pgr_error *error) {
+    if (report->rows < 0)
+        return PGR_OK;
+    put(line, "}\n");
+    if (line->overflow)
+        return pgr_error_set(error, PGR_INTERNAL, "a row of %s is too long", report->path);
+    size_t done = 0;
+    while (done < line->used) {
+        ssize_t wrote = write(report->rows, line->text + done, line->used - done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            return pgr_error_set(error, PGR_SYSTEM, "cannot write %s: %s", report->path,
+                                 strerror(errno));
+        done += (size_t)wrote;
+    }
+    return PGR_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+/* mkdir -p */
+static int make_folder(const char *directory) {
+    char path[1024];
+    snprintf(path, sizeof path, "%s", directory);
+    for (char *at = path + 1; *at; at++) {
+        if (*at != '/')
+            continue;
+        *at = 0;
+        if (mkdir(path, 0777) && errno != EEXIST)
+            return -1;
+        *at = '/';
+    }
+    return mkdir(path, 0777) && errno != EEXIST ? -1 : 0;
+}
+
+static pgr_status open_rows(pgr_report *report, const char *directory, pgr_error *error) {
+    if (strlen(directory) + sizeof "/rows.jsonl" > sizeof report->path)
+        return pgr_error_set(error, PGR_SYSTEM, "--report: the folder's name is too long");
+    if (make_folder(directory))
+        return pgr_error_set(error, PGR_SYSTEM, "--report %s: cannot make the folder: %s",
+                             directory, strerror(errno));
+    snprintf(report->path, sizeof report->path, "%s/rows.jsonl", directory);
+    report->rows = open(report->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (report->rows < 0)
+        return pgr_error_set(error, PGR_SYSTEM, "--report %s: cannot write %s: %s", directory,
+                             report->path, strerror(errno));
+    return PGR_OK;
+}
+
+pgr_status pgr_report_open(FILE *text, const char *directory, pgr_report **report,
+                           pgr_error *error) {
+    pgr_report *made = calloc(1, sizeof *made);
+    if (!made)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for the report");
+    made->text = text;
+    made->rows = -1;
+    pgr_status status = directory ? open_rows(made, directory, error) : PGR_OK;
+    if (status) {
+        free(made);
+        return status;
+    }
+    *report = made;
+    return PGR_OK;
+}
+
+/* ---- what was declared --------------------------------------------------------------------- */
+
+static void say_view(const pgr_report *report, const pgr_view *view) {
+    say(report, "%s", view->name);
+    for (int32_t i = 0; i < view->axis_count; i++)
+        say(report, "%s %s %lld", i ? " x" : "", view->axes[i].name, (long long)view->axes[i].size);
+}
+
+static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_plan *plan) {
+    const char *separator = "";
+    const char *activation = spec->model.activation == PGR_SWIGLU ? "swiglu" : "gelu";
+    struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {{"hidden", spec->model.hidden},
+                 {"ffn", spec->model.ffn},
+                 {"experts", spec->moe.experts},
+                 {"seq_len", spec->model.seq_len}};
+    say(report, "#  model     ");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i].value == PGR_NIL)
+            continue;
+        say(report, "%s%s %lld", separator, sizes[i].name, (long long)sizes[i].value);
+        separator = ", ";
+    }
+    pgr_tokens tokens;
+    if (spec->model.seq_len != PGR_NIL && !pgr_tokens_create(spec, plan, 0, true, &tokens, NULL) &&
+        tokens.padded != tokens.seq_len)
+        say(report, " padded to %lld", (long long)tokens.padded);
+    say(report, "%smicro batch %lld, %s, %s%s\n", separator, (long long)spec->model.micro_batch,
+        activation, pgr_dtype_name(spec->model.dtype),
+        spec->parallel.sequence_parallel ? ", sequence parallel" : "");
+}
+
+pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_job *job,
+                             const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
+    say(report, "# pgrun %s\n", config);
+    say(report, "#  ranks     %lld on %d host%s, %s, %s\n", (long long)job->size, job->host_count,
+        job->host_count == 1 ? "" : "s", job->device->name, job->comm_name);
+    for (int32_t i = 0; i < plan->view_count; i++) {
+        say(report, "#  layout    ");
+        say_view(report, &plan->views[i]);
+        say(report, "\n");
+    }
+    say_model(report, spec, plan);
+    say(report, "#\n");
+    row line = {.used = 0};
+    put(&line, "{");
+    put_string(&line, "workload", "layout");
+    put(&line, ", ");
+    put_string(&line, "config", config);
+    put(&line, ", \"ranks\": %lld, \"hosts\": %d, ", (long long)job->size, job->host_count);
+    put_string(&line, "device", job->device->name);
+    put(&line, ", ");
+    put_string(&line, "comm", job->comm_name);
+    put(&line, ", \"axes\": {");
+    static const char *const axes[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
+    for (int i = 0; i < (plan->view_count > 1 ? 7 : 4); i++)
+        put(&line, "%s\"%s\": %lld", i ? ", " : "", axes[i],
+            (long long)pgr_plan_axis_size(plan, axes[i]));
+    put(&line, "}");
+    return finish_row(report, &line, error);
+}
+
+/* ---- which groups this gave ---------------------------------------------------------------- */
+
+static void say_members(const pgr_report *report, const pgr_plan *plan, const pgr_group *group) {
+    enum { SHOWN = 12 };
+    for (int64_t i = 0; i < group->size && i < SHOWN; i++)
+        say(report, "%s%lld", i ? " " : "",
+            (long long)pgr_family_member(plan, &group->family, group->index, i));
+    if (group->size > SHOWN)
+        say(report, " ... (%lld)", (long long)group->size);
+}
+
+static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_plan *plan,
+                               const pgr_group *group, double seconds, pgr_error *error) {
+    say(report, "   %-14s %5lld %7lld  ", group->family.name, (long long)group->size,
+        (long long)group->family.count);
+    if (!group->comm)
+        say(report, "%9s  ", "-");
+    else if (group->shared_with)
+        say(report, "%9s  ", "shared");
+    else
+        say(report, "%9.2f  ", 1e3 * seconds);
+    say_members(report, plan, group);
+    if (group->shared_with)
+        say(report, "  (the communicator of %s)", group->shared_with);
+    say(report, "\n");
+    row line = {.used = 0};
+    put(&line, "{");
+    put_string(&line, "workload", "open");
+    put(&line, ", ");
+    put_string(&line, "group", group->family.name);
+    put(&line, ", \"size\": %lld, \"groups\": %lld, \"ranks\": %lld, ", (long long)group->size,
+        (long long)group->family.count, (long long)job->size);
+    if (group->shared_with)
+        put_string(&line, "shared_with", group->shared_with);
+    else
+        put_number(&line, "open_ms", 1e3 * seconds);
+    return finish_row(report, &line, error);
+}
+
+pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_plan *plan,
+                             const pgr_groups *groups, const double *seconds, pgr_error *error) {
+    say(report, "#  %-14s %5s %7s  %9s  %s\n", "family", "size", "groups", "open ms",
+        "members of rank 0's group");
+    pgr_status status = PGR_OK;
+    for (int64_t i = 0; !status && i < pgr_groups_count(groups); i++)
+        status = report_group(report, job, plan, pgr_groups_at(groups, i), seconds[i], error);
+    say(report, "#\n");
+    if (report->text)
+        fflush(report->text);
+    return status;
+}
+
+/* ---- results ------------------------------------------------------------------------------- */
+
+static void say_header(pgr_report *report) {
+    if (report->header_done)
+        return;
+    report->header_done = true;
+    say(report, "#  %-8s %-4s %-5s %-6s %9s %9s | %8s %8s %8s | %8s %8s |\n", "", "", "", "", "",
+        "", "time ms", "", "", "compute", "comm");
+    say(report, "#  %-8s %-4s %-5s %-6s %9s %9s | %8s %8s %8s | %8s %8s | %s\n", "workload", "type",
+        "group", "result", "error", "tolerance", "min", "median", "p95", "median", "median",
+        "rates; shape of one rank");
+}
+
+static void say_result(const pgr_report *report, const pgr_result *result) {
+    const pgr_verdict *verify = &result->verify;
+    say(report, "   %-8s %-4s %-5s %-6s %9.2g %9.2g | %8.3f %8.3f %8.3f | %8.3f %8.3f |",
+        result->workload, pgr_dtype_name(result->dtype), result->group,
+        verify->ok ? "ok" : "FAILED", verify->max_err, verify->tolerance, result->time.min,
+        result->time.median, result->time.p95, result->compute.median,
+        result->communication.median);
+    for (int i = 0; i < PGR_RATES_MAX && result->rates[i].name; i++)
+        say(report, "%s %s %.3g", i ? "," : "", result->rates[i].name, result->rates[i].value);
+    for (int i = 0; i < PGR_SHAPES_MAX && result->shape[i].name; i++)
+        say(report, "%s %s %lld", i ? "," : ";", result->shape[i].name,
+            (long long)result->shape[i].value);
+    say(report, "\n");
+    if (verify->ok)
+        return;
+    say(report, "#  FAILED: %s on rank %lld", verify->what, (long long)verify->rank);
+    if (verify->row >= 0)
+        say(report, ", row %lld", (long long)verify->row);
+    if (verify->col >= 0)
+        say(report, ", column %lld", (long long)verify->col);
+    say(report, ": got %.9g, expected %.9g", verify->got, verify->want);
+    if (verify->tolerance > 0)
+        say(report, ", error %.3g over the tolerance %.3g\n", verify->max_err, verify->tolerance);
+    else
+        say(report, ", must be exact and %.0f are wrong\n", verify->max_err);
+}
+
+pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_error *error) {
+    const pgr_verdict *verify = &result->verify;
+    say_header(report);
+    say_result(report, result);
+    if (report->text)
+        fflush(report->text);
+    report->results++;
+    report->failed += !verify->ok;
+
+    row line = {.used = 0};
+    put(&line, "{");
+    put_string(&line, "workload", result->workload);
+    put(&line, ", \"shape\": {");
+    for (int i = 0; i < PGR_SHAPES_MAX && result->shape[i].name; i++)
+        put(&line, "%s\"%s\": %lld", i ? ", " : "", result->shape[i].name,
+            (long long)result->shape[i].value);
+    put(&line, "}, ");
+    put_string(&line, "dtype", pgr_dtype_name(result->dtype));
+    put(&line, ", \"ranks\": %lld, ", (long long)result->ranks);
+    put_string(&line, "group", result->group);
+    put(&line, ", ");
+    put_string(&line, "device", result->device);
+    put(&line, ", ");
+    put_string(&line, "comm", result->comm);
+    put(&line, ", \"verify\": {\"ok\": %s, \"checked\": %lld, ", verify->ok ? "true" : "false",
+        (long long)verify->checked);
+    put_number(&line, "max_err", verify->max_err);
+    put(&line, ", ");
+    put_number(&line, "tolerance", verify->tolerance);
+    put(&line, ", ");
+    put_string(&line, "what", verify->what);
+    put(&line, ", \"rank\": %lld}, ", (long long)verify->rank);
+    put_times(&line, "time_ms", &result->time);
+    put(&line, ", ");
+    put_times(&line, "compute_ms", &result->compute);
+    put(&line, ", ");
+    put_times(&line, "communication_ms", &result->communication);
+    for (int i = 0; i < PGR_RATES_MAX && result->rates[i].name; i++) {
+        put(&line, ", ");
+        put_number(&line, result->rates[i].name, result->rates[i].value);
+    }
+    return finish_row(report, &line, error);
+}
+
+pgr_status pgr_report_close(pgr_report *report, pgr_error *error) {
+    if (!report)
+        return PGR_OK;
+    pgr_status status = PGR_OK;
+    if (report->failed)
+        say(report, "# FAILED: %d of %d workload%s\n", report->failed, report->results,
+            report->results == 1 ? "" : "s");
+    else
+        say(report, "# all %d workload%s verified\n", report->results,
+            report->results == 1 ? "" : "s");
+    if (report->text)
+        fflush(report->text);
+    if (report->rows >= 0 && close(report->rows))
+        status =
+            pgr_error_set(error, PGR_SYSTEM, "cannot write %s: %s", report->path, strerror(errno));
+    free(report);
+    return status;
+}

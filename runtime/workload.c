@@ -1,0 +1,382 @@
+/* workload.c - which families and sizes the workloads need; running one: verify, time, verify. */
+#include "workload.h"
+#include "random.h"
+#include "workload_run.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what the workloads need --------------------------------------------------------------- */
+
+static int needed_families(const pgr_spec *spec, int64_t workload, const char *names[2]) {
+    bool scattered = spec->parallel.sequence_parallel;
+    switch (workload) {
+    case PGR_MLP:
+        names[0] = "tp";
+        return 1;
+    case PGR_ROUTER:
+        names[0] = pgr_router_loss_family(spec->moe.aux_loss_type, scattered);
+        return 1;
+    default:
+        names[0] = "cp";
+        names[1] = "tp";
+        return scattered ? 2 : 1;
+    }
+}
+
+static bool has_name(const pgr_names *names, const char *name) {
+    for (int64_t i = 0; i < names->count; i++)
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    return false;
+}
+
+static void add_name(pgr_names *names, const char *name) {
+    if (!has_name(names, name))
+        snprintf(names->items[names->count++], PGR_NAME_MAX, "%s", name);
+}
+
+/* Whether one of the given families has the groups of `name`. */
+static bool covers(const pgr_plan *plan, const pgr_names *given, const pgr_family *needed) {
+    for (int64_t i = 0; i < given->count; i++) {
+        pgr_family family;
+        if (!pgr_plan_family_find(plan, given->items[i], &family, NULL) &&
+            pgr_family_same(plan, &family, needed))
+            return true;
+    }
+    return false;
+}
+
+static pgr_status check_given(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
+    const pgr_names *given = &spec->run.families;
+    for (int64_t i = 0; i < given->count; i++) {
+        pgr_family family;
+        pgr_status status = pgr_plan_family_find(plan, given->items[i], &family, error);
+        if (status) {
+            pgr_error_prefix(error, "run.families: ");
+            return status;
+        }
+    }
+    for (int64_t i = 0; i < spec->run.workloads.count; i++) {
+        const char *names[2];
+        int count = needed_families(spec, spec->run.workloads.items[i], names);
+        for (int n = 0; n < count; n++) {
+            pgr_family needed;
+            pgr_status status = pgr_plan_family_find(plan, names[n], &needed, error);
+            if (status)
+                return status;
+            if (needed.size > 1 && !covers(plan, given, &needed))
+                return pgr_error_set(error, PGR_INVALID,
+                                     "run.families leaves out %s, which workload \"%s\" uses; add "
+                                     "\"%s\" or remove run.families",
+                                     names[n], pgr_workload_name(spec->run.workloads.items[i]),
+                                     names[n]);
+        }
+    }
+    return PGR_OK;
+}
+
+pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr_names *names,
+                                 pgr_error *error) {
+    if (spec->run.families_given) {
+        pgr_status status = check_given(spec, plan, error);
+        if (status)
+            return status;
+    }
+    int64_t room = spec->run.families.count + 2 * spec->run.workloads.count + 1;
+    pgr_names all = {.items = calloc((size_t)room, sizeof *all.items)};
+    if (!all.items)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for %lld family names", (long long)room);
+    for (int64_t i = 0; i < spec->run.families.count; i++)
+        add_name(&all, spec->run.families.items[i]);
+    for (int64_t i = 0; i < spec->run.workloads.count; i++) {
+        const char *needed[2];
+        int count = needed_families(spec, spec->run.workloads.items[i], needed);
+        for (int n = 0; n < count; n++)
+            add_name(&all, needed[n]);
+    }
+    *names = all;
+    return PGR_OK;
+}
+
+/* Problems, a line each, in one message. */
+typedef struct problems {
+    char text[4096];
+    size_t used;
+} problems;
+
+static void problem(problems *list, const char *format, ...) PGR_PRINTF(2, 3);
+
+static void problem(problems *list, const char *format, ...) {
+    if (list->used + 2 >= sizeof list->text)
+        return;
+    if (list->used)
+        list->text[list->used++] = '\n';
+    va_list args;
+    va_start(args, format);
+    int wrote = vsnprintf(list->text + list->used, sizeof list->text - list->used, format, args);
+    va_end(args);
+    size_t room = sizeof list->text - list->used - 1;
+    list->used += (size_t)wrote < room ? (size_t)wrote : room;
+}
+
+static void need(problems *list, int64_t workload, int64_t value, const char *key) {
+    if (value == PGR_NIL)
+        problem(list, "workload \"%s\" needs %s, which the config does not give",
+                pgr_workload_name(workload), key);
+}
+
+/* The divisors of `value`, "1, 2, 4 or 8"; long lists are cut to the ones below 1024. */
+static void divisors(int64_t value, char *text, size_t bytes) {
+    size_t used = 0;
+    text[0] = 0;
+    for (int64_t d = 1; d <= value && d <= 1024 && used + 16 < bytes; d++)
+        if (value % d == 0)
+            used +=
+                (size_t)snprintf(text + used, bytes - used, used ? ", %lld" : "%lld", (long long)d);
+}
+
+static void divides(problems *list, const char *axis, int64_t size, const char *key,
+                    int64_t value) {
+    char fit[256];
+    if (value == PGR_NIL || value % size == 0)
+        return;
+    divisors(value, fit, sizeof fit);
+    problem(list, "%s = %lld does not divide %s = %lld; %s can be %s", axis, (long long)size, key,
+            (long long)value, axis, fit);
+}
+
+static void check_padding(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
+    pgr_tokens tokens;
+    pgr_error error;
+    if (spec->model.seq_len != PGR_NIL && pgr_tokens_create(spec, plan, 0, true, &tokens, &error))
+        problem(list, "%s", error.message);
+}
+
+static void check_router(problems *list, const pgr_spec *spec) {
+    need(list, PGR_ROUTER, spec->moe.experts, "moe.experts");
+    if (spec->moe.experts != PGR_NIL && spec->moe.topk > spec->moe.experts)
+        problem(list, "moe.topk = %lld is larger than moe.experts = %lld; topk can be 1 to %lld",
+                (long long)spec->moe.topk, (long long)spec->moe.experts,
+                (long long)spec->moe.experts);
+    if (spec->moe.experts > INT32_MAX)
+        problem(list, "moe.experts = %lld is more than %d", (long long)spec->moe.experts,
+                INT32_MAX);
+}
+
+pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
+    problems list = {.used = 0};
+    const pgr_list *workloads = &spec->run.workloads;
+    for (int64_t i = 0; i < workloads->count; i++) {
+        int64_t workload = workloads->items[i];
+        need(&list, workload, spec->model.hidden, "model.hidden");
+        need(&list, workload, spec->model.seq_len, "model.seq_len");
+        if (workload == PGR_ROUTER)
+            check_router(&list, spec);
+        if (workload != PGR_MLP)
+            continue;
+        need(&list, workload, spec->model.ffn, "model.ffn");
+        divides(&list, "tp", pgr_plan_axis_size(plan, "tp"), "model.ffn", spec->model.ffn);
+    }
+    check_padding(&list, spec, plan);
+    return list.used ? pgr_error_set(error, PGR_INVALID, "%s", list.text) : PGR_OK;
+}
+
+/* ---- inputs -------------------------------------------------------------------------------- */
+
+pgr_status pgr_inputs_create(const pgr_site *site, const pgr_tokens *tokens, int64_t hidden,
+                             pgr_dtype dtype, pgr_inputs *inputs, pgr_error *error) {
+    size_t rows = (size_t)tokens->rows;
+    *inputs = (pgr_inputs){
+        .tokens = *tokens,
+        .hidden = hidden,
+        .dtype = dtype,
+        .random = {.seed = site->seed, .tensor = pgr_random_tensor("activations")},
+        .host_ids = malloc(rows * sizeof(int64_t)),
+        .host_valid = malloc(rows),
+    };
+    if (!inputs->host_ids || !inputs->host_valid)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for the ids of %zu tokens", rows);
+    pgr_status status =
+        pgr_site_alloc(site, tokens->rows * hidden * pgr_dtype_bytes(dtype), &inputs->x, error);
+    if (!status)
+        status = pgr_site_alloc(site, tokens->rows * (int64_t)sizeof(int64_t),
+                                (void **)&inputs->ids, error);
+    if (!status)
+        status = pgr_site_alloc(site, tokens->rows, (void **)&inputs->valid, error);
+    return status;
+}
+
+void pgr_inputs_free(const pgr_site *site, pgr_inputs *inputs) {
+    pgr_site_free(site, inputs->x);
+    pgr_site_free(site, inputs->ids);
+    pgr_site_free(site, inputs->valid);
+    free(inputs->host_ids);
+    free(inputs->host_valid);
+    *inputs = (pgr_inputs){0};
+}
+
+pgr_status pgr_inputs_fill(const pgr_site *site, pgr_inputs *inputs, int64_t micro_batch,
+                           pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    int64_t rows = inputs->tokens.rows;
+    for (int64_t row = 0; row < rows; row++) {
+        inputs->host_ids[row] = pgr_tokens_id(&inputs->tokens, micro_batch, row);
+        inputs->host_valid[row] = inputs->host_ids[row] >= 0;
+    }
+    pgr_status status = ops->copy(site->device, inputs->ids, inputs->host_ids,
+                                  rows * (int64_t)sizeof(int64_t), site->stream, error);
+    if (!status)
+        status =
+            ops->copy(site->device, inputs->valid, inputs->host_valid, rows, site->stream, error);
+    if (status)
+        return status;
+    pgr_fill_args fill = {
+        .out = inputs->x,
+        .dtype = inputs->dtype,
+        .rows = rows,
+        .cols = inputs->hidden,
+        .ld = inputs->hidden,
+        .random = inputs->random,
+        .row_stride = inputs->hidden,
+        .row_ids = inputs->ids,
+    };
+    return ops->fill(site->device, &fill, site->stream, error);
+}
+
+/* ---- iterations ---------------------------------------------------------------------------- */
+
+enum { COLUMNS = 1 + PGR_PHASES }; /* whole iteration, then each phase */
+
+static pgr_status iterate(pgr_site *site, const pgr_steps *steps, int64_t micro_batch,
+                          double seconds[COLUMNS], pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    pgr_status status = steps->prepare(steps->state, micro_batch, error);
+    if (!status)
+        status = ops->stream_sync(site->device, site->stream, error);
+    if (!status)
+        status = site->job->bootstrap_ops->barrier(site->job->bootstrap, error);
+    double start = pgr_clock_seconds();
+    if (!status)
+        status = pgr_stopwatch_start(site->stopwatch, site->stream, error);
+    if (!status)
+        status = steps->forward(steps->state, error);
+    if (!status)
+        status = ops->stream_sync(site->device, site->stream, error);
+    seconds[0] = pgr_clock_seconds() - start;
+    return status ? status : pgr_stopwatch_read(site->stopwatch, seconds + 1, error);
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Minimum, median and 95th percentile (nearest rank) of one column, in milliseconds. */
+static pgr_times summarize(const double *seconds, int64_t iterations, int column, double *scratch) {
+    for (int64_t i = 0; i < iterations; i++)
+        scratch[i] = 1e3 * seconds[i * COLUMNS + column];
+    qsort(scratch, (size_t)iterations, sizeof *scratch, compare_doubles);
+    int64_t middle = iterations / 2;
+    double median =
+        iterations % 2 ? scratch[middle] : 0.5 * (scratch[middle - 1] + scratch[middle]);
+    int64_t nearest = (95 * iterations + 99) / 100;
+    return (pgr_times){scratch[0], median, scratch[nearest - 1], iterations};
+}
+
+static pgr_status time_steps(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
+                             pgr_result *result, pgr_error *error) {
+    int64_t warmup = spec->run.warmup, iterations = spec->run.iterations;
+    double *seconds = malloc((size_t)iterations * (COLUMNS + 1) * sizeof *seconds);
+    if (!seconds)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for %lld iterations",
+                             (long long)iterations);
+    double ignored[COLUMNS];
+    pgr_status status = PGR_OK;
+    for (int64_t i = 0; !status && i < warmup + iterations; i++)
+        status = iterate(site, steps, 1 + i,
+                         i < warmup ? ignored : seconds + (i - warmup) * COLUMNS, error);
+    if (!status)
+        status = site->job->bootstrap_ops->max(site->job->bootstrap, seconds, iterations * COLUMNS,
+                                               error);
+    if (!status) {
+        double *scratch = seconds + iterations * COLUMNS;
+        result->time = summarize(seconds, iterations, 0, scratch);
+        result->compute = summarize(seconds, iterations, 1 + PGR_COMPUTE, scratch);
+        result->communication = summarize(seconds, iterations, 1 + PGR_COMMUNICATION, scratch);
+    }
+    free(seconds);
+    return status;
+}
+
+pgr_status pgr_steps_run(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
+                         pgr_result *result, pgr_error *error) {
+    double ignored[COLUMNS];
+    pgr_verdict verdict = pgr_verdict_start();
+    pgr_status status = iterate(site, steps, 0, ignored, error);
+    if (!status)
+        status = steps->verify(steps->state, 0, &verdict, error);
+    if (!status)
+        status = time_steps(site, spec, steps, result, error);
+    int64_t last = spec->run.warmup + spec->run.iterations;
+    if (!status)
+        status = steps->verify(steps->state, last, &verdict, error);
+    if (!status)
+        status = pgr_verdict_agree(site->job, &verdict, error);
+    if (!status)
+        result->verify = verdict;
+    return status;
+}
+
+double pgr_rate_gb(double bus_bytes, double milliseconds) {
+    return milliseconds > 0 ? bus_bytes / milliseconds * 1e-6 : 0;
+}
+
+/* ---- one workload -------------------------------------------------------------------------- */
+
+static pgr_status run_on(pgr_site *site, const pgr_spec *spec, pgr_workload workload,
+                         pgr_result *result, pgr_error *error) {
+    switch (workload) {
+    case PGR_MLP:
+        return pgr_mlp_run(site, spec, result, error);
+    case PGR_ROUTER:
+        return pgr_router_run(site, spec, result, error);
+    case PGR_CONTEXT:
+        return pgr_context_run(site, spec, result, error);
+    default:
+        return pgr_error_set(error, PGR_INTERNAL, "unknown workload %d", (int)workload);
+    }
+}
+
+pgr_status pgr_workload_run(pgr_job *job, const pgr_spec *spec, const pgr_plan *plan,
+                            const pgr_groups *groups, pgr_workload workload, pgr_result *result,
+                            pgr_error *error) {
+    const pgr_device_ops *ops = job->device->ops;
+    pgr_site site = {
+        .job = job,
+        .plan = plan,
+        .groups = groups,
+        .device = job->device,
+        .seed = (uint64_t)spec->run.seed,
+    };
+    pgr_result made = {
+        .workload = pgr_workload_name(workload),
+        .dtype = spec->model.dtype,
+        .ranks = job->size,
+        .device = job->device->kind,
+        .comm = job->comm_ops ? job->comm_ops->name : job->bootstrap_ops->name,
+    };
+    pgr_status status = ops->stream_create(job->device, 0, &site.stream, error);
+    if (status)
+        return status;
+    status = pgr_stopwatch_create(job->device, &site.stopwatch, error);
+    if (!status)
+        status = run_on(&site, spec, workload, &made, error);
+    pgr_stopwatch_free(site.stopwatch);
+    ops->stream_free(job->device, site.stream);
+    if (!status)
+        *result = made;
+    return status;
+}

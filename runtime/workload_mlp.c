@@ -1,0 +1,389 @@
+/* workload_mlp.c - column-parallel linear, bias and activation, row-parallel linear, over tp. */
+#include "random.h"
+#include "workload_run.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct mlp {
+    pgr_site *site;
+    const pgr_spec *spec;
+    pgr_inputs inputs;  /* what enters and leaves the block on this rank */
+    pgr_tokens product; /* what the products see: the whole context-parallel share */
+    pgr_linear *up, *down;
+    void *h; /* [product.rows, up->features] */
+    void *y; /* [inputs.tokens.rows, hidden] */
+    pgr_reference_linear up_reference, down_reference;
+} mlp;
+
+static pgr_reference_linear reference_of(const pgr_site *site, const pgr_linear *layer) {
+    char weight[2 * PGR_NAME_MAX], bias[2 * PGR_NAME_MAX];
+    snprintf(weight, sizeof weight, "%s.weight", layer->name);
+    snprintf(bias, sizeof bias, "%s.bias", layer->name);
+    return (pgr_reference_linear){
+        .weight = {site->seed, pgr_random_tensor(weight), layer->exponent},
+        .bias = {site->seed, pgr_random_tensor(bias), 0},
+        .has_bias = layer->config.bias,
+        .input = layer->config.input,
+        .output = layer->config.output,
+        .activation = layer->config.activation,
+        .dtype = layer->config.dtype,
+    };
+}
+
+static pgr_status create_layers(mlp *state, pgr_error *error) {
+    const pgr_spec *spec = state->spec;
+    int64_t halves = spec->model.activation == PGR_SWIGLU ? 2 : 1;
+    pgr_linear_config config = {
+        .kind = PGR_COLUMN_PARALLEL,
+        .name = "mlp.up",
+        .input = spec->model.hidden,
+        .output = spec->model.ffn * halves,
+        .bias = spec->model.bias,
+        .activation = spec->model.activation,
+        .dtype = spec->model.dtype,
+        .sequence_parallel = spec->parallel.sequence_parallel,
+        .rows = state->product.rows,
+    };
+    pgr_status status = pgr_linear_create(state->site, &config, &state->up, error);
+    if (status)
+        return status;
+    config.kind = PGR_ROW_PARALLEL;
+    config.name = "mlp.down";
+    config.input = spec->model.ffn;
+    config.output = spec->model.hidden;
+    config.activation = PGR_NO_ACTIVATION;
+    return pgr_linear_create(state->site, &config, &state->down, error);
+}
+
+static pgr_status create(mlp *state, pgr_error *error) {
+    const pgr_spec *spec = state->spec;
+    pgr_site *site = state->site;
+    int64_t element = pgr_dtype_bytes(spec->model.dtype);
+    pgr_tokens tokens;
+    pgr_status status = pgr_tokens_create(spec, site->plan, site->job->rank, true, &tokens, error);
+    if (!status)
+        status =
+            pgr_tokens_create(spec, site->plan, site->job->rank, false, &state->product, error);
+    if (!status)
+        status = pgr_inputs_create(site, &tokens, spec->model.hidden, spec->model.dtype,
+                                   &state->inputs, error);
+    if (!status)
+        status = create_layers(state, error);
+    if (!status)
+        status = pgr_site_alloc(site, state->product.rows * state->up->features * element,
+                                &state->h, error);
+    if (!status)
+        status = pgr_site_alloc(site, tokens.rows * spec->model.hidden * element, &state->y, error);
+    if (status)
+        return status;
+    state->up_reference = reference_of(site, state->up);
+    state->down_reference = reference_of(site, state->down);
+    return PGR_OK;
+}
+
+static void destroy(mlp *state) {
+    pgr_linear_free(state->site, state->up);
+    pgr_linear_free(state->site, state->down);
+    pgr_site_free(state->site, state->h);
+    pgr_site_free(state->site, state->y);
+    pgr_inputs_free(state->site, &state->inputs);
+}
+
+static pgr_status prepare(void *context, int64_t micro_batch, pgr_error *error) {
+    mlp *state = context;
+    pgr_site *site = state->site;
+    const pgr_device_ops *ops = site->device->ops;
+    int64_t element = pgr_dtype_bytes(state->spec->model.dtype);
+    pgr_status status = pgr_inputs_fill(site, &state->inputs, micro_batch, error);
+    if (!status)
+        status = pgr_linear_poison(site, state->up, error);
+    if (!status)
+        status = pgr_linear_poison(site, state->down, error);
+    if (!status)
+        status = ops->set(site->device, state->h, 0xff,
+                          state->product.rows * state->up->features * element, site->stream, error);
+    if (!status)
+        status = ops->set(site->device, state->y, 0xff,
+                          state->inputs.tokens.rows * state->inputs.hidden * element, site->stream,
+                          error);
+    return status;
+}
+
+static pgr_status forward(void *context, pgr_error *error) {
+    mlp *state = context;
+    pgr_status status =
+        pgr_linear_forward(state->site, state->up, state->inputs.x, state->h, NULL, error);
+    if (!status)
+        status = pgr_linear_forward(state->site, state->down, state->h, state->y, NULL, error);
+    return status;
+}
+
+/* ---- verification -------------------------------------------------------------------------- */
+
+/* The rows of h that a rank holds: all of its context-parallel share, and its slice of the
+ * features.
+ */
+static pgr_status holding(void *context, int64_t rank, pgr_holding *out, pgr_error *error) {
+    const mlp *state = context;
+    const pgr_plan *plan = state->site->plan;
+    pgr_status status = pgr_tokens_create(state->spec, plan, rank, false, &out->tokens, error);
+    out->count = state->up->features;
+    out->first_feature = pgr_plan_coordinate(plan, "tp", rank) * out->count;
+    return status;
+}
+
+static pgr_status verify_up(mlp *state, int64_t micro_batch, pgr_verdict *verdict,
+                            pgr_error *error) {
+    pgr_features_args args = {
+        .what = "up output",
+        .layer = &state->up_reference,
+        .input = state->inputs.random,
+        .micro_batch = micro_batch,
+        .holding = holding,
+        .context = state,
+        .out = state->h,
+        .out_dtype = state->spec->model.dtype,
+        .tolerance = pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.hidden, 1),
+    };
+    return pgr_verify_features(state->site, &args, verdict, error);
+}
+
+/* Both products alone, whole, by Freivalds' check. */
+static pgr_status verify_products(mlp *state, pgr_verdict *verdict, pgr_error *error) {
+    const pgr_site *site = state->site;
+    const pgr_linear *layers[] = {state->up, state->down};
+    const void *inputs[] = {state->up->gathered ? state->up->gathered : state->inputs.x, state->h};
+    const char *names[] = {"up product", "down product"};
+    int64_t widest = layers[0]->width > layers[1]->width ? layers[0]->width : layers[1]->width;
+    pgr_dtype dtype = state->spec->model.dtype;
+    void *scratch = NULL;
+    pgr_status status = pgr_site_alloc(site, state->product.rows * widest * pgr_dtype_bytes(dtype),
+                                       &scratch, error);
+    for (int i = 0; !status && i < 2; i++) {
+        pgr_linear_args args = {
+            .x = inputs[i],
+            .w = layers[i]->weight,
+            .y = scratch,
+            .m = state->product.rows,
+            .n = layers[i]->width,
+            .k = layers[i]->depth,
+            .ldx = layers[i]->depth,
+            .ldw = layers[i]->depth,
+            .ldy = layers[i]->width,
+            .dtype = dtype,
+            .y_dtype = dtype,
+            .activation = PGR_NO_ACTIVATION,
+        };
+        status = site->device->ops->linear(site->device, &args, site->stream, error);
+        if (!status)
+            status = pgr_verify_product(site, names[i], &args,
+                                        pgr_tolerance(dtype, (double)args.k, 1), verdict, error);
+    }
+    pgr_site_free(site, scratch);
+    return status;
+}
+
+/* The reference of the block's output: every distinct holder of tokens (dp, cp and, scattered, tp)
+ * samples its rows; all sample the same columns. Each rank takes every n-th block of the ffn
+ * features, another partition than the tp shards, and the partial sums are added over the world. */
+typedef struct block_reference {
+    mlp *state;
+    int64_t micro_batch;
+    int64_t holders; /* dp * cp * shares */
+    int64_t columns[PGR_SAMPLES];
+    int column_count;
+    double *sums, *squares; /* [holders][PGR_SAMPLES rows][PGR_SAMPLES columns] */
+} block_reference;
+
+enum { FEATURE_BLOCK = 8, TOKENS_AT_ONCE = 256, CELLS = PGR_SAMPLES * PGR_SAMPLES };
+
+/* The token map of the i-th holder. */
+static pgr_tokens holder_tokens(const block_reference *reference, int64_t holder) {
+    pgr_tokens tokens = reference->state->inputs.tokens;
+    tokens.share = holder % tokens.shares;
+    tokens.cp_rank = holder / tokens.shares % tokens.cp;
+    tokens.dp_rank = holder / tokens.shares / tokens.cp;
+    return tokens;
+}
+
+static int64_t own_holder(const pgr_tokens *tokens) {
+    return (tokens->dp_rank * tokens->cp + tokens->cp_rank) * tokens->shares + tokens->share;
+}
+
+static uint64_t sample_seed(const block_reference *reference) {
+    return reference->state->site->seed + (uint64_t)reference->micro_batch;
+}
+
+/* One token's terms: feature values times the down weights of the sampled columns. */
+static void add_feature(const block_reference *reference, double value, const double *weights,
+                        double *sums, double *squares) {
+    for (int c = 0; c < reference->column_count; c++) {
+        double term = value * weights[c];
+        sums[c] += term;
+        squares[c] += term * term;
+    }
+}
+
+/* Adds this rank's features for the samples of holders [first, last). */
+static pgr_status refer_holders(block_reference *reference, int64_t first, int64_t last,
+                                pgr_error *error) {
+    mlp *state = reference->state;
+    int64_t hidden = state->inputs.hidden, ffn = state->spec->model.ffn;
+    int64_t rank = state->site->job->rank, size = state->site->job->size;
+    int64_t most = (last - first) * PGR_SAMPLES;
+    double *x = malloc((size_t)(most + 2) * (size_t)hidden * sizeof *x);
+    int64_t *cells = malloc((size_t)most * sizeof *cells);
+    if (!x || !cells) {
+        free(x);
+        free(cells);
+        return pgr_error_set(error, PGR_LIMIT, "no memory to verify the block's output");
+    }
+    int64_t count = 0;
+    for (int64_t holder = first; holder < last; holder++) {
+        pgr_tokens tokens = holder_tokens(reference, holder);
+        int64_t rows[PGR_SAMPLES];
+        int found = pgr_sample_rows(&tokens, sample_seed(reference), rows);
+        for (int r = 0; r < found; r++, count++) {
+            pgr_reference_token(&tokens, reference->micro_batch, rows[r], &state->inputs.random,
+                                state->spec->model.dtype, hidden, x + count * hidden);
+            cells[count] = holder * CELLS + r * PGR_SAMPLES;
+        }
+    }
+    pgr_reference_feature loaded = {.weights = x + most * hidden};
+    const pgr_reference_linear *down = &state->down_reference;
+    for (int64_t feature = 0; feature < ffn; feature++) {
+        if ((feature / FEATURE_BLOCK + 1) % size != rank)
+            continue;
+        double weights[PGR_SAMPLES], value, scale;
+        for (int c = 0; c < reference->column_count; c++)
+            weights[c] = pgr_random_value(
+                &down->weight, reference->columns[c] * down->input + feature, down->dtype);
+        pgr_reference_load(&state->up_reference, feature, &loaded);
+        for (int64_t i = 0; i < count; i++) {
+            pgr_reference_value(&state->up_reference, &loaded, x + i * hidden, &value, &scale);
+            add_feature(reference, value, weights, reference->sums + cells[i],
+                        reference->squares + cells[i]);
+        }
+    }
+    free(x);
+    free(cells);
+    return PGR_OK;
+}
+
+/* Storage roundings between the inputs and y: h and y, and where tp > 1 the partial products and
+ * the sum before the bias; f32 sums over tp round at every hop. */
+static double block_tolerance(const mlp *state) {
+    double depth = (double)(state->spec->model.hidden + state->spec->model.ffn);
+    int64_t tp = state->down->tp->size;
+    bool f32 = state->spec->model.dtype == PGR_F32;
+    int roundings = tp == 1 ? 2 : 4;
+    return pgr_tolerance(state->spec->model.dtype, depth, roundings + (f32 ? (int)tp : 0));
+}
+
+static pgr_status compare_block(const block_reference *reference, pgr_verdict *verdict,
+                                pgr_error *error) {
+    const mlp *state = reference->state;
+    const pgr_reference_linear *down = &state->down_reference;
+    int64_t rows[PGR_SAMPLES], hidden = state->inputs.hidden;
+    int found = pgr_sample_rows(&state->inputs.tokens, sample_seed(reference), rows);
+    double *row = malloc((size_t)hidden * sizeof *row);
+    if (!row)
+        return pgr_error_set(error, PGR_LIMIT, "no memory to verify the block's output");
+    pgr_status status = PGR_OK;
+    for (int r = 0; !status && r < found; r++) {
+        int64_t cell = own_holder(&state->inputs.tokens) * CELLS + r * PGR_SAMPLES;
+        status =
+            pgr_fetch_row(state->site, state->y, down->dtype, rows[r], hidden, hidden, row, error);
+        for (int c = 0; !status && c < reference->column_count; c++) {
+            int64_t column = reference->columns[c];
+            double bias = down->has_bias ? pgr_random_value(&down->bias, column, down->dtype) : 0;
+            pgr_verdict_compare(
+                verdict, "output", rows[r], column, row[column], reference->sums[cell + c] + bias,
+                sqrt(reference->squares[cell + c] + bias * bias), block_tolerance(state));
+        }
+    }
+    free(row);
+    return status;
+}
+
+static pgr_status verify_block(mlp *state, int64_t micro_batch, pgr_verdict *verdict,
+                               pgr_error *error) {
+    const pgr_tokens *tokens = &state->inputs.tokens;
+    const pgr_job *job = state->site->job;
+    block_reference reference = {.state = state, .micro_batch = micro_batch};
+    reference.holders = tokens->dp * tokens->cp * tokens->shares;
+    int64_t edges[] = {0, state->inputs.hidden - 1};
+    reference.column_count =
+        pgr_sample(state->inputs.hidden, edges, 2, sample_seed(&reference) + 2, reference.columns);
+    reference.sums = calloc((size_t)reference.holders * 2 * CELLS, sizeof *reference.sums);
+    if (!reference.sums)
+        return pgr_error_set(error, PGR_LIMIT, "no memory to verify the block's output");
+    reference.squares = reference.sums + reference.holders * CELLS;
+
+    pgr_status status = PGR_OK;
+    int64_t at_once = TOKENS_AT_ONCE / PGR_SAMPLES;
+    for (int64_t first = 0; !status && first < reference.holders; first += at_once) {
+        int64_t last = first + at_once < reference.holders ? first + at_once : reference.holders;
+        status = refer_holders(&reference, first, last, error);
+    }
+    if (!status)
+        status = job->bootstrap_ops->sum(job->bootstrap, reference.sums,
+                                         reference.holders * 2 * CELLS, error);
+    if (!status)
+        status = compare_block(&reference, verdict, error);
+    free(reference.sums);
+    return status;
+}
+
+static pgr_status verify(void *context, int64_t micro_batch, pgr_verdict *verdict,
+                         pgr_error *error) {
+    mlp *state = context;
+    pgr_status status = verify_up(state, micro_batch, verdict, error);
+    if (!status)
+        status = verify_block(state, micro_batch, verdict, error);
+    if (!status && micro_batch == 0)
+        status = verify_products(state, verdict, error);
+    return status;
+}
+
+/* ---- result -------------------------------------------------------------------------------- */
+
+/* Bytes on the bus per rank, nccl-tests' factors: all-gather and reduce-scatter (n-1)/n, all-reduce
+ * 2(n-1)/n of the whole activation. */
+static double bus_bytes(const mlp *state) {
+    double n = (double)state->up->tp->size;
+    double bytes = (double)(state->product.rows * state->inputs.hidden *
+                            pgr_dtype_bytes(state->spec->model.dtype));
+    return 2 * (n - 1) / n * bytes;
+}
+
+static void describe(const mlp *state, pgr_result *result) {
+    const pgr_linear *up = state->up, *down = state->down;
+    double flops = 2.0 * (double)state->product.rows *
+                   (double)(up->width * up->depth + down->width * down->depth);
+    pgr_shape shape[] = {{"tokens", state->product.rows},
+                         {"hidden", state->inputs.hidden},
+                         {"ffn", state->spec->model.ffn},
+                         {"ffn_per_rank", up->features}};
+    memcpy(result->shape, shape, sizeof shape);
+    result->group = "tp";
+    result->rates[0] = (pgr_rate){"gflops_per_rank", flops / result->compute.median * 1e-6};
+    if (up->tp->size > 1)
+        result->rates[1] = (pgr_rate){"busbw_gb_per_s",
+                                      pgr_rate_gb(bus_bytes(state), result->communication.median)};
+}
+
+pgr_status pgr_mlp_run(pgr_site *site, const pgr_spec *spec, pgr_result *result, pgr_error *error) {
+    mlp state = {.site = site, .spec = spec};
+    pgr_steps steps = {prepare, forward, verify, &state};
+    pgr_status status = create(&state, error);
+    if (!status)
+        status = pgr_steps_run(site, spec, &steps, result, error);
+    if (!status)
+        describe(&state, result);
+    destroy(&state);
+    return status;
+}
