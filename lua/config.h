@@ -20,8 +20,8 @@ pgr_status pgr_config_read(const char *path, pgr_config_text *text, pgr_error *e
 /* Runs the config in the sandbox and reads the table it returns by the schema (pgr_keys), after
  * applying `sets`, then checks it: unknown keys, wrong types and values out of range are all
  * reported, a line each, as "FILE:LINE:COLUMN: PATH: what was found; what is allowed; the nearest
- * name". `name` is what messages call the file. The padding function, where there is one, runs here,
- * with the config's sizes, and its result is stored. On success *spec is owned by the caller
+ * name". `name` is what messages call the file. The padding function, where there is one, runs
+ * here, with the config's sizes, and its result is stored. On success *spec is owned by the caller
  * (pgr_spec_free). PGR_INVALID for a bad config, PGR_INVALID too where it runs over the sandbox's
  * memory or instruction limit. */
 pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,

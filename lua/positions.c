@@ -21,14 +21,14 @@ typedef enum token_kind {
     TOKEN_SIGN
 } token_kind;
 
-typedef struct token {
+typedef struct lua_token {
     token_kind kind;
     uint32_t length;
     const char *at; /* a string's text without its quotes, escapes as written */
     uint32_t line, column;
     int32_t depth; /* of brackets and blocks around it */
     bool in_function;
-} token;
+} lua_token;
 
 typedef struct entry {
     char path[PATH_BYTES];
@@ -37,7 +37,7 @@ typedef struct entry {
 
 struct pgr_positions {
     const char *text, *end;
-    token *tokens; /* the last one is TOKEN_END */
+    lua_token *tokens; /* the last one is TOKEN_END */
     size_t token_count, token_room;
     entry *entries;
     size_t entry_count, entry_room;
@@ -116,7 +116,7 @@ static void skip_space(lexer *lex) {
     }
 }
 
-static void read_short_string(lexer *lex, token *out) {
+static void read_short_string(lexer *lex, lua_token *out) {
     int quote = peek(lex, 0);
     lex->at++;
     out->at = lex->at;
@@ -130,7 +130,7 @@ static void read_short_string(lexer *lex, token *out) {
         lex->at++;
 }
 
-static void read_word(lexer *lex, token *out) {
+static void read_word(lexer *lex, lua_token *out) {
     bool number = out->kind == TOKEN_NUMBER;
     while (lex->at < lex->end) {
         int byte = peek(lex, 0);
@@ -142,9 +142,9 @@ static void read_word(lexer *lex, token *out) {
     out->length = (uint32_t)(lex->at - out->at);
 }
 
-static token next_token(lexer *lex) {
+static lua_token next_token(lexer *lex) {
     skip_space(lex);
-    token out = {.kind = TOKEN_SIGN, .length = 1, .at = lex->at, .line = lex->line};
+    lua_token out = {.kind = TOKEN_SIGN, .length = 1, .at = lex->at, .line = lex->line};
     out.column = (uint32_t)(lex->at - lex->line_start) + 1;
     int byte = peek(lex, 0), level = long_bracket(lex);
     if (byte < 0) {
@@ -171,17 +171,17 @@ static token next_token(lexer *lex) {
     return out;
 }
 
-static bool is(const token *token, const char *text) {
+static bool is(const lua_token *token, const char *text) {
     return token->kind != TOKEN_STRING && token->length == strlen(text) &&
            memcmp(token->at, text, token->length) == 0;
 }
 
-static bool same_name(const token *a, const token *b) {
+static bool same_name(const lua_token *a, const lua_token *b) {
     return a->kind == TOKEN_NAME && b->kind == TOKEN_NAME && a->length == b->length &&
            memcmp(a->at, b->at, a->length) == 0;
 }
 
-static bool is_any(const token *token, const char *const *words) {
+static bool is_any(const lua_token *token, const char *const *words) {
     for (; *words; words++) {
         if (is(token, *words))
             return true;
@@ -192,7 +192,7 @@ static bool is_any(const token *token, const char *const *words) {
 static const char *const openers[] = {"(", "[", "{", "function", "do", "if", "repeat", NULL};
 static const char *const closers[] = {")", "]", "}", "end", "until", NULL};
 
-static bool add_token(pgr_positions *positions, token token) {
+static bool add_token(pgr_positions *positions, lua_token token) {
     if (positions->token_count == positions->token_room) {
         size_t room = positions->token_room ? 2 * positions->token_room : 256;
         void *grown = realloc(positions->tokens, room * sizeof token);
@@ -212,7 +212,7 @@ static bool read_tokens(pgr_positions *positions) {
     lexer lex = {positions->text, positions->end, positions->text, 1};
     int32_t depth = 0, function_depth = -1;
     for (;;) {
-        token token = next_token(&lex);
+        lua_token token = next_token(&lex);
         if (positions->token_count >= TOKENS_MAX)
             return false;
         if (is_any(&token, closers))
@@ -234,18 +234,18 @@ static bool read_tokens(pgr_positions *positions) {
 
 /* ---- the walk ---- */
 
-static const token *at(const pgr_positions *positions, size_t index) {
+static const lua_token *at(const pgr_positions *positions, size_t index) {
     size_t last = positions->token_count - 1;
     return &positions->tokens[index < last ? index : last];
 }
 
-static bool ends_expression(const token *token) {
+static bool ends_expression(const lua_token *token) {
     static const char *const ends[] = {",", ";", "}", ")", "return", "local", "end", NULL};
     return token->kind == TOKEN_END || is_any(token, ends);
 }
 
-static void add_entry(pgr_positions *positions, const char *path, const token *key,
-                      const token *value) {
+static void add_entry(pgr_positions *positions, const char *path, const lua_token *key,
+                      const lua_token *value) {
     if (positions->entry_count >= ENTRIES_MAX)
         return;
     if (positions->entry_count == positions->entry_room) {
@@ -270,7 +270,7 @@ static void walk_value(pgr_positions *positions, size_t index, const char *path,
 static size_t skip_expression(const pgr_positions *positions, size_t index) {
     int32_t level = at(positions, index)->depth;
     for (; index + 1 < positions->token_count; index++) {
-        const token *token = at(positions, index);
+        const lua_token *token = at(positions, index);
         if (token->depth < level || (token->depth == level && (is(token, ",") || is(token, ";"))))
             break;
     }
@@ -285,12 +285,12 @@ static void walk_table(pgr_positions *positions, size_t index, const char *path,
     const char *dot = *path ? "." : "";
     index++;
     while (at(positions, index)->kind != TOKEN_END && at(positions, index)->depth > outside) {
-        const token *key = at(positions, index);
+        const lua_token *key = at(positions, index);
         if (is(key, ",") || is(key, ";")) {
             index++;
             continue;
         }
-        const token *inner = at(positions, index + 1);
+        const lua_token *inner = at(positions, index + 1);
         bool bracket =
             is(key, "[") && is(at(positions, index + 2), "]") && is(at(positions, index + 3), "=");
         if (key->kind == TOKEN_NAME && is(inner, "=")) {
@@ -316,7 +316,7 @@ static void walk_table(pgr_positions *positions, size_t index, const char *path,
 }
 
 /* The fields of a local that are assigned after its constructor: NAME.a.b = value. */
-static void walk_assignments(pgr_positions *positions, const token *name, const char *path,
+static void walk_assignments(pgr_positions *positions, const lua_token *name, const char *path,
                              int depth) {
     for (size_t i = 0; i + 1 < positions->token_count; i++) {
         char full[2 * PATH_BYTES];
@@ -326,7 +326,7 @@ static void walk_assignments(pgr_positions *positions, const token *name, const 
         snprintf(full, sizeof full, "%s", path);
         size_t j = i + 1;
         while (is(at(positions, j), ".") && at(positions, j + 1)->kind == TOKEN_NAME) {
-            const token *part = at(positions, j + 1);
+            const lua_token *part = at(positions, j + 1);
             size_t used = strlen(full);
             snprintf(full + used, sizeof full - used, "%s%.*s", used ? "." : "", (int)part->length,
                      part->at);
@@ -342,15 +342,14 @@ static void walk_assignments(pgr_positions *positions, const token *name, const 
 
 /* The one place that assigns to the plain name, as the index of its value; 0 for none or several.
  */
-static size_t assignment_of(const pgr_positions *positions, const token *name) {
+static size_t assignment_of(const pgr_positions *positions, const lua_token *name) {
     size_t found = 0;
     for (size_t i = 0; i + 2 < positions->token_count; i++) {
         bool field = i > 0 && (is(at(positions, i - 1), ".") || is(at(positions, i - 1), ":"));
-        bool in_table = i > 0 && (is(at(positions, i - 1), "{") || is(at(positions, i - 1), ",") ||
-                                  is(at(positions, i - 1), ";"));
+        bool in_table = i > 0 && (is(at(positions, i - 1), "{") || is(at(positions, i - 1), ","));
         if (!same_name(at(positions, i), name) || field || !is(at(positions, i + 1), "="))
             continue;
-        if (in_table && at(positions, i)->depth > 0)
+        if (in_table)
             continue;
         if (found)
             return 0;
@@ -360,7 +359,7 @@ static size_t assignment_of(const pgr_positions *positions, const token *name) {
 }
 
 static void walk_value(pgr_positions *positions, size_t index, const char *path, int depth) {
-    const token *value = at(positions, index);
+    const lua_token *value = at(positions, index);
     if (depth > DEPTH_MAX)
         return;
     if (is(value, "{")) {

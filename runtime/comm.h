@@ -91,7 +91,9 @@ int64_t pgr_launcher_size(void);
 bool pgr_launcher_present(void);
 
 /* Collective. Opens the bootstrap: MPI where a launcher is present, else one rank alone. Must come
- * before any exit path under mpirun. PGR_USAGE where the launcher says more ranks than MPI sees. */
+ * before any exit path under mpirun. PGR_USAGE where the launcher says more ranks than MPI sees.
+ * Where it fails there is no job in which ranks could agree on who speaks: one rank's error (one per
+ * host, where the reason is the host's) has the message, the others' is empty and not for printing. */
 pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error);
 
 /* Collective. Chooses device and communication (auto: by all ranks together) and opens the device. */
@@ -123,6 +125,7 @@ struct pgr_comm {
     pgr_job *job;
     char family[PGR_NAME_MAX]; /* the family it was opened for */
     int64_t group, rank, size; /* group index; this rank in it; its size, > 1 */
+    char members[192];         /* their world ranks, for messages; elided where many */
     uint64_t sequence;         /* operations started so far */
     double timeout;            /* seconds without progress in one operation */
 };

@@ -14,9 +14,9 @@ static mpi_pending *given_up;
 static pgr_status split_task(void *context, pgr_error *error) {
     mpi_comm *comm = context;
     int rank = -1, size = -1;
-    pgr_status status = mpi_status(MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group,
-                                                  (int)comm->base.rank, &comm->comm),
-                                   "MPI_Comm_split", error);
+    pgr_status status = mpi_status(
+        MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group, (int)comm->base.rank, &comm->comm),
+        "MPI_Comm_split", error);
     if (status != PGR_OK) {
         return status;
     }
@@ -119,10 +119,10 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
 
 pgr_status mpi_pending_create(mpi_comm *comm, const char *operation, int64_t bytes,
                               pgr_request *request, mpi_pending **pending, pgr_error *error) {
-    *request = (pgr_request){ .comm = &comm->base,
-                              .operation = operation,
-                              .sequence = ++comm->base.sequence,
-                              .bytes = bytes };
+    *request = (pgr_request){.comm = &comm->base,
+                             .operation = operation,
+                             .sequence = ++comm->base.sequence,
+                             .bytes = bytes};
     mpi_pending *created = calloc(1, sizeof *created);
     if (!created) {
         return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", operation);
@@ -263,7 +263,9 @@ const pgr_comm_ops mpi_comm_ops = {
     .test = request_test,
 };
 
-__attribute__((visibility("default"))) const pgr_module pgr_module = {
+/* The symbol is pgr_module, which in C is already the name of the type. */
+extern const pgr_module mpi_module __asm__("pgr_module") __attribute__((visibility("default")));
+const pgr_module mpi_module = {
     .abi = PGR_MODULE_ABI,
     .name = "mpi",
     .bootstrap = &mpi_bootstrap_ops,

@@ -9,9 +9,9 @@
 /* ---- the worker ---------------------------------------------------------------------------- */
 
 /* MPI_Init, MPI_Comm_split, MPI_Comm_free and MPI_Finalize have no nonblocking form. They run one
- * after the other in one thread of this module, so that the caller can watch them against a deadline
- * (MPI_THREAD_MULTIPLE is there for this). MPI wants to be finalised by the thread that initialised
- * it, which is the worker too. */
+ * after the other in one thread of this module, so that the caller can watch them against a
+ * deadline (MPI_THREAD_MULTIPLE is there for this). MPI wants to be finalised by the thread that
+ * initialised it, which is the worker too. */
 typedef struct mpi_task mpi_task;
 
 /* Starts the worker; stops it once its queue is empty. */
@@ -26,7 +26,8 @@ pgr_status mpi_task_post(pgr_status (*run)(void *context, pgr_error *error), voi
 /* Whether the task is done; its status and error are then passed on and it is freed. */
 pgr_status mpi_task_poll(mpi_task *task, bool *done, pgr_error *error);
 
-/* Waits for it, at most `seconds`; then abandons it with PGR_TIMEOUT: "`what`: not done within ..." */
+/* Waits for it, at most `seconds`; then abandons it with PGR_TIMEOUT: "`what`: not done within ..."
+ */
 pgr_status mpi_task_wait(mpi_task *task, double seconds, const char *what, pgr_error *error);
 
 /* Gives it up: it still runs, and is freed after that. */
@@ -38,8 +39,8 @@ void mpi_task_abandon(mpi_task *task);
  * codes. */
 pgr_status mpi_status(int code, const char *call, pgr_error *error);
 
-/* The largest count that one MPI call is given: INT_MAX, or $PGRUN_MPI_MAX_COUNT, by which tests make
- * calls split. */
+/* The largest count that one MPI call is given: INT_MAX, or $PGRUN_MPI_MAX_COUNT, by which tests
+ * make calls split. */
 int64_t mpi_max_count(void);
 
 /* ---- the tables ---------------------------------------------------------------------------- */
@@ -54,7 +55,7 @@ typedef struct mpi_pending mpi_pending;
 typedef struct mpi_comm {
     pgr_comm base;
     MPI_Comm comm;
-    mpi_task *opening; /* until open_poll has seen it done */
+    mpi_task *opening;    /* until open_poll has seen it done */
     mpi_pending *pending; /* operations under way */
     uint64_t all_to_all_v_count;
 } mpi_comm;
@@ -127,7 +128,6 @@ pgr_status mpi_send(pgr_comm *comm, const void *data, int64_t count, pgr_dtype d
                     pgr_stream *stream, pgr_request *request, pgr_error *error);
 pgr_status mpi_receive(pgr_comm *comm, void *data, int64_t count, pgr_dtype dtype, int64_t peer,
                        pgr_stream *stream, pgr_request *request, pgr_error *error);
-pgr_status mpi_barrier(pgr_comm *comm, pgr_stream *stream, pgr_request *request,
-                       pgr_error *error);
+pgr_status mpi_barrier(pgr_comm *comm, pgr_stream *stream, pgr_request *request, pgr_error *error);
 
 #endif

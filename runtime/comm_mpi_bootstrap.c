@@ -1,5 +1,6 @@
 /* comm_mpi_bootstrap.c - MPI's world: starting and ending it, and the control traffic between all
  * ranks, on a communicator of its own. */
+#define _GNU_SOURCE /* dladdr */
 #include "comm_mpi.h"
 #include "deadline.h"
 
@@ -67,7 +68,7 @@ static void library_make_global(void) {
     union {
         int (*function)(int *, char ***, int, int *);
         void *address;
-    } init = { .function = MPI_Init_thread };
+    } init = {.function = MPI_Init_thread};
     if (dladdr(init.address, &mpi) && mpi.dli_fname) {
         dlopen(mpi.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
     }
@@ -88,10 +89,11 @@ static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
     }
     library_name(bootstrap->name, sizeof bootstrap->name);
     if (provided < MPI_THREAD_MULTIPLE) {
-        return pgr_error_set(error, PGR_UNSUPPORTED,
-                             "%s gives thread level %d, pgrun needs MPI_THREAD_MULTIPLE (%d): use an "
-                             "MPI library built with it and rebuild libpgrun_mpi.so against that",
-                             bootstrap->name, provided, MPI_THREAD_MULTIPLE);
+        return pgr_error_set(
+            error, PGR_UNSUPPORTED,
+            "%s gives thread level %d, pgrun needs MPI_THREAD_MULTIPLE (%d): use an "
+            "MPI library built with it and rebuild libpgrun_mpi.so against that",
+            bootstrap->name, provided, MPI_THREAD_MULTIPLE);
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
@@ -147,8 +149,8 @@ static pgr_status mpi_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_e
     }
     status = mpi_task_post(init_task, &world, NULL, &task, error);
     if (status == PGR_OK) {
-        status = mpi_task_wait(task, init_timeout, "MPI_Init: are all ranks of the job running?",
-                               error);
+        status =
+            mpi_task_wait(task, init_timeout, "MPI_Init: are all ranks of the job running?", error);
     }
     if (status != PGR_OK) {
         if (status != PGR_TIMEOUT) { /* then the worker is still inside MPI_Init */
@@ -165,8 +167,8 @@ static pgr_status mpi_close(pgr_bootstrap *bootstrap, pgr_error *error) {
     mpi_task *task;
     pgr_status status = mpi_task_post(finalize_task, bootstrap, NULL, &task, error);
     if (status == PGR_OK) {
-        status = mpi_task_wait(task, bootstrap->timeout, "MPI_Finalize: did another rank end early?",
-                               error);
+        status = mpi_task_wait(task, bootstrap->timeout,
+                               "MPI_Finalize: did another rank end early?", error);
     }
     bootstrap->open = false;
     if (status != PGR_TIMEOUT) {
@@ -215,8 +217,8 @@ static pgr_status control_broadcast(pgr_bootstrap *bootstrap, void *data, int64_
     for (int64_t at = 0; at < bytes && status == PGR_OK;) {
         int piece = piece_of(bytes - at, mpi_max_count());
         MPI_Request request;
-        int code = MPI_Ibcast((char *)data + at, piece, MPI_BYTE, (int)root, bootstrap->control,
-                              &request);
+        int code =
+            MPI_Ibcast((char *)data + at, piece, MPI_BYTE, (int)root, bootstrap->control, &request);
         status = control_wait(bootstrap, code, &request, "broadcast", error);
         at += piece;
     }
@@ -228,7 +230,8 @@ static pgr_status control_broadcast(pgr_bootstrap *bootstrap, void *data, int64_
 static pgr_status gather_piece(pgr_bootstrap *bootstrap, const char *send, char *receive, int piece,
                                int64_t bytes, pgr_error *error) {
     MPI_Datatype plain, spread;
-    pgr_status status = mpi_status(MPI_Type_contiguous(piece, MPI_BYTE, &plain), "all-gather", error);
+    pgr_status status =
+        mpi_status(MPI_Type_contiguous(piece, MPI_BYTE, &plain), "all-gather", error);
     if (status != PGR_OK) {
         return status;
     }
@@ -237,8 +240,8 @@ static pgr_status gather_piece(pgr_bootstrap *bootstrap, const char *send, char 
     if (status == PGR_OK) {
         MPI_Type_commit(&spread);
         MPI_Request request;
-        int code = MPI_Iallgather(send, piece, MPI_BYTE, receive, 1, spread, bootstrap->control,
-                                  &request);
+        int code =
+            MPI_Iallgather(send, piece, MPI_BYTE, receive, 1, spread, bootstrap->control, &request);
         status = control_wait(bootstrap, code, &request, "all-gather", error);
         MPI_Type_free(&spread);
     }
@@ -251,8 +254,8 @@ static pgr_status control_all_gather(pgr_bootstrap *bootstrap, const void *send,
     pgr_status status = PGR_OK;
     for (int64_t at = 0; at < bytes && status == PGR_OK;) {
         int piece = piece_of(bytes - at, mpi_max_count());
-        status = gather_piece(bootstrap, (const char *)send + at, (char *)receive + at, piece, bytes,
-                              error);
+        status = gather_piece(bootstrap, (const char *)send + at, (char *)receive + at, piece,
+                              bytes, error);
         at += piece;
     }
     return status;

@@ -3,8 +3,9 @@
  * `stream` is not looked at: on a CPU a kernel is done when it returns, so that what an operation
  * reads is there when it is started, and what it writes is there when its request is done.
  *
- * MPI counts are 32-bit. A larger operation is split into pieces of at most mpi_max_count() elements
- * (over all blocks, since libraries multiply count and size in 32 bits), all started at once. */
+ * MPI counts are 32-bit. A larger operation is split into pieces of at most mpi_max_count()
+ * elements (over all blocks, since libraries multiply count and size in 32 bits), all started at
+ * once. */
 #include "bf16.h"
 #include "comm_mpi.h"
 
@@ -25,12 +26,18 @@ struct mpi_all_to_all_v {
 
 static MPI_Datatype type_of(pgr_dtype dtype) {
     switch (dtype) {
-    case PGR_F32: return MPI_FLOAT;
-    case PGR_BF16: return MPI_UINT16_T; /* moved, never reduced */
-    case PGR_F64: return MPI_DOUBLE;
-    case PGR_I32: return MPI_INT32_T;
-    case PGR_I64: return MPI_INT64_T;
-    case PGR_U8: break;
+    case PGR_F32:
+        return MPI_FLOAT;
+    case PGR_BF16:
+        return MPI_UINT16_T; /* moved, never reduced */
+    case PGR_F64:
+        return MPI_DOUBLE;
+    case PGR_I32:
+        return MPI_INT32_T;
+    case PGR_I64:
+        return MPI_INT64_T;
+    case PGR_U8:
+        break;
     }
     return MPI_UINT8_T;
 }
@@ -123,8 +130,8 @@ static pgr_status widen(mpi_pending *pending, const void *send, int64_t count, v
 }
 
 static pgr_status start_all_reduce(mpi_comm *comm, mpi_pending *pending, const void *send,
-                                   void *receive, int64_t count, pgr_dtype dtype,
-                                   pgr_reduce reduce, pgr_error *error) {
+                                   void *receive, int64_t count, pgr_dtype dtype, pgr_reduce reduce,
+                                   pgr_error *error) {
     int64_t width = pgr_dtype_bytes(dtype), limit = mpi_max_count();
     for (int64_t done = 0; done < count;) {
         int piece = piece_of(count - done, limit);
@@ -173,11 +180,11 @@ static pgr_status start_reduce_scatter(mpi_comm *comm, mpi_pending *pending, con
     int64_t width = pgr_dtype_bytes(dtype), limit = mpi_max_count();
     if (count > 0 && count <= block_limit(comm) && limit / comm->base.size > 0) {
         MPI_Request *slot = mpi_pending_request(pending, error);
-        return slot ? mpi_status(MPI_Ireduce_scatter_block(send, receive, (int)count,
-                                                           type_of(dtype), op_of(reduce),
-                                                           comm->comm, slot),
-                                 "MPI_Ireduce_scatter_block", error)
-                    : PGR_LIMIT;
+        return slot
+                   ? mpi_status(MPI_Ireduce_scatter_block(send, receive, (int)count, type_of(dtype),
+                                                          op_of(reduce), comm->comm, slot),
+                                "MPI_Ireduce_scatter_block", error)
+                   : PGR_LIMIT;
     }
     for (int64_t root = 0; root < comm->base.size; root++) {
         for (int64_t done = 0; done < count;) {
@@ -186,9 +193,9 @@ static pgr_status start_reduce_scatter(mpi_comm *comm, mpi_pending *pending, con
             if (!slot) {
                 return PGR_LIMIT;
             }
-            int code = MPI_Ireduce(at(send, root * count + done, width),
-                                   at_mutable(receive, done, width), piece, type_of(dtype),
-                                   op_of(reduce), (int)root, comm->comm, slot);
+            int code =
+                MPI_Ireduce(at(send, root * count + done, width), at_mutable(receive, done, width),
+                            piece, type_of(dtype), op_of(reduce), (int)root, comm->comm, slot);
             pgr_status status = mpi_status(code, "MPI_Ireduce", error);
             if (status != PGR_OK) {
                 return status;
@@ -232,8 +239,8 @@ pgr_status mpi_reduce_scatter(pgr_comm *base, const void *send, void *receive, i
 
 /* ---- blocks -------------------------------------------------------------------------------- */
 
-/* A type of `piece` elements whose extent is a whole block of `block` bytes: with it a call moves one
- * piece of every rank's block to where it belongs. It is freed with the operation. */
+/* A type of `piece` elements whose extent is a whole block of `block` bytes: with it a call moves
+ * one piece of every rank's block to where it belongs. It is freed with the operation. */
 static pgr_status block_type(mpi_pending *pending, int piece, pgr_dtype dtype, int64_t block,
                              MPI_Datatype *type, pgr_error *error) {
     int slot = pending->type_pieces[0] == 0 || pending->type_pieces[0] == piece ? 0 : 1;
@@ -277,9 +284,9 @@ static pgr_status start_piece(mpi_comm *comm, mpi_pending *pending, bool gather,
     }
     int blocks = whole ? piece : 1;
     if (gather) {
-        return mpi_status(MPI_Iallgather(send, piece, type_of(dtype), receive, blocks, type,
-                                         comm->comm, slot),
-                          "MPI_Iallgather", error);
+        return mpi_status(
+            MPI_Iallgather(send, piece, type_of(dtype), receive, blocks, type, comm->comm, slot),
+            "MPI_Iallgather", error);
     }
     return mpi_status(MPI_Ialltoall(send, blocks, type, receive, blocks, type, comm->comm, slot),
                       "MPI_Ialltoall", error);
@@ -362,8 +369,7 @@ pgr_status mpi_broadcast(pgr_comm *base, void *data, int64_t count, pgr_dtype dt
     return mpi_pending_start(pending, status, request);
 }
 
-pgr_status mpi_barrier(pgr_comm *base, pgr_stream *stream, pgr_request *request,
-                       pgr_error *error) {
+pgr_status mpi_barrier(pgr_comm *base, pgr_stream *stream, pgr_request *request, pgr_error *error) {
     (void)stream;
     mpi_pending *pending;
     pgr_status status = begin(base, "barrier", 0, 1, PGR_U8, request, &pending, error);
@@ -459,9 +465,9 @@ static pgr_status start_all_to_all_v(mpi_comm *comm, mpi_pending *pending,
     }
     for (int64_t step = 1; step < size && status == PGR_OK; step++) {
         int64_t peer = (rank + size - step) % size;
-        status = start_receive(comm, pending,
-                               args->receive + args->receive_displacements[peer] * width,
-                               args->receive_counts[peer], args->dtype, peer, args->tag, error);
+        status =
+            start_receive(comm, pending, args->receive + args->receive_displacements[peer] * width,
+                          args->receive_counts[peer], args->dtype, peer, args->tag, error);
     }
     for (int64_t step = 1; step < size && status == PGR_OK; step++) {
         int64_t peer = (rank + step) % size;
@@ -502,14 +508,14 @@ pgr_status mpi_all_to_all_v(pgr_comm *base, const void *send, const int64_t *sen
     if (status != PGR_OK) {
         return status;
     }
-    struct mpi_all_to_all_v args = { .send = send,
-                                     .receive = receive,
-                                     .send_counts = send_counts,
-                                     .send_displacements = send_displacements,
-                                     .receive_counts = receive_counts,
-                                     .receive_displacements = receive_displacements,
-                                     .dtype = dtype,
-                                     .tag = next_tag(comm) };
+    struct mpi_all_to_all_v args = {.send = send,
+                                    .receive = receive,
+                                    .send_counts = send_counts,
+                                    .send_displacements = send_displacements,
+                                    .receive_counts = receive_counts,
+                                    .receive_displacements = receive_displacements,
+                                    .dtype = dtype,
+                                    .tag = next_tag(comm)};
     status = start_all_to_all_v(comm, pending, &args, error);
     return mpi_pending_start(pending, status, request);
 }
@@ -561,15 +567,15 @@ pgr_status mpi_all_to_all_v_device(pgr_comm *base, const void *send, const int64
         status = pgr_error_set(error, PGR_LIMIT, "all-to-all-v: out of memory");
         return mpi_pending_start(pending, status, request);
     }
-    *pending->later = (struct mpi_all_to_all_v){ .send = send,
-                                                 .receive = receive,
-                                                 .send_counts = send_counts,
-                                                 .send_displacements = send_displacements,
-                                                 .receive_counts = receive_counts,
-                                                 .receive_displacements = receive_displacements,
-                                                 .counts_ready = counts_ready,
-                                                 .dtype = dtype,
-                                                 .tag = next_tag(comm) };
+    *pending->later = (struct mpi_all_to_all_v){.send = send,
+                                                .receive = receive,
+                                                .send_counts = send_counts,
+                                                .send_displacements = send_displacements,
+                                                .receive_counts = receive_counts,
+                                                .receive_displacements = receive_displacements,
+                                                .counts_ready = counts_ready,
+                                                .dtype = dtype,
+                                                .tag = next_tag(comm)};
     status = mpi_all_to_all_v_advance(comm, pending, error);
     return mpi_pending_start(pending, status, request);
 }

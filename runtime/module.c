@@ -1,4 +1,5 @@
 /* module.c - finds and opens the backends' modules. */
+#define _GNU_SOURCE /* dladdr */
 #include "comm.h"
 
 #include <dlfcn.h>
@@ -36,9 +37,9 @@ static const char *module_purpose(const char *name) {
     static const struct {
         const char *name, *purpose;
     } purposes[] = {
-        { "mpi", "running on several ranks (or under mpirun or srun)" },
-        { "cpu", "running workloads with run.device = \"cpu\"" },
-        { "cuda", "running workloads with run.device = \"cuda\"" },
+        {"mpi", "running on several ranks (or under mpirun or srun)"},
+        {"cpu", "running workloads with run.device = \"cpu\""},
+        {"cuda", "running workloads with run.device = \"cuda\""},
     };
     for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++) {
         if (strcmp(name, purposes[i].name) == 0) {
@@ -53,9 +54,9 @@ static const char *module_purpose(const char *name) {
 static void places_add(places *list, const char *file, const char *relative) {
     char joined[PATH_BYTES], resolved[PATH_BYTES * 4];
     const char *slash = strrchr(file, '/');
-    int length = slash ? snprintf(joined, sizeof joined, "%.*s/%s", (int)(slash - file), file,
-                                  relative)
-                       : snprintf(joined, sizeof joined, "%s", relative);
+    int length =
+        slash ? snprintf(joined, sizeof joined, "%.*s/%s", (int)(slash - file), file, relative)
+              : snprintf(joined, sizeof joined, "%s", relative);
     if (list->count == PLACES_MAX || length < 0 || (size_t)length >= sizeof joined) {
         return;
     }
@@ -90,7 +91,8 @@ static void places_find(places *list) {
         realpath(here.dli_fname, library) && (length <= 0 || strcmp(library, program) != 0)) {
         places_add(list, library, PGR_MODULES_FROM_LIB);
     }
-    places_add(list, PGR_MODULES_INSTALLED "/", "."); /* a program elsewhere that links the library */
+    places_add(list, PGR_MODULES_INSTALLED "/",
+               "."); /* a program elsewhere that links the library */
 }
 
 static void places_text(const places *list, char *text, size_t bytes) {
@@ -137,8 +139,8 @@ static pgr_status module_check(void *handle, const char *name, const pgr_module 
                              name, found->abi, PGR_MODULE_ABI);
     }
     if (!found->name || strcmp(found->name, name) != 0) {
-        return pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_%s.so says it is module \"%s\"", name,
-                             found->name ? found->name : "");
+        return pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_%s.so says it is module \"%s\"",
+                             name, found->name ? found->name : "");
     }
     *module = found;
     return PGR_OK;

@@ -1,0 +1,171 @@
+/* config_problems.c - problems of a config: collecting, placing, sorting and telling them. */
+#include "config_reader.h"
+#include "positions.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROBLEMS_MAX 256
+#define WORD_MAX 63
+
+void pgr_problem_add(pgr_reader *reader, const char *path, bool at_key, const char *format, ...) {
+    if (reader->problem_count >= PROBLEMS_MAX)
+        return;
+    if (reader->problem_count == reader->problem_room) {
+        size_t room = reader->problem_room ? 2 * reader->problem_room : 8;
+        void *grown = realloc(reader->problems, room * sizeof *reader->problems);
+        if (!grown) {
+            reader->out_of_memory = true;
+            return;
+        }
+        reader->problems = grown;
+        reader->problem_room = room;
+    }
+    pgr_problem *problem = &reader->problems[reader->problem_count++];
+    snprintf(problem->path, sizeof problem->path, "%s", path);
+    problem->at_key = at_key;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(problem->text, sizeof problem->text, format, arguments);
+    va_end(arguments);
+}
+
+void pgr_text_clean(char *out, size_t bytes, const char *text, size_t length) {
+    size_t n = length < bytes - 1 ? length : bytes - 1;
+    while (n < length && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+        n--; /* not inside a character */
+    for (size_t i = 0; i < n; i++)
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+    out[n] = '\0';
+}
+
+/* ---- the nearest name ---- */
+
+/* Edits (insert, remove, replace, swap of neighbours) from a to b, without regard to case. */
+static int edits_between(const char *a, const char *b) {
+    int rows[3][WORD_MAX + 1];
+    size_t n = strlen(a), m = strlen(b);
+    if (n > WORD_MAX || m > WORD_MAX)
+        return WORD_MAX;
+    int *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= m; j++)
+        last[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+            int least = last[j - 1] + (x != y);
+            if (last[j] + 1 < least)
+                least = last[j] + 1;
+            if (row[j - 1] + 1 < least)
+                least = row[j - 1] + 1;
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == y && before[j - 2] + 1 < least)
+                least = before[j - 2] + 1;
+            row[j] = least;
+        }
+        int *free_row = before;
+        before = last;
+        last = row;
+        row = free_row;
+    }
+    return last[m];
+}
+
+pgr_nearest pgr_nearest_start(const char *word) {
+    size_t length = strlen(word);
+    return (pgr_nearest){word, NULL, (int)(length < 30 ? (length + 2) / 3 : 10) + 1};
+}
+
+void pgr_nearest_offer(pgr_nearest *nearest, const char *candidate) {
+    int edits = edits_between(nearest->word, candidate);
+    if (edits < nearest->edits) {
+        nearest->edits = edits;
+        nearest->best = candidate;
+    }
+}
+
+/* ---- telling ---- */
+
+typedef struct placed {
+    const pgr_problem *problem;
+    int set; /* index of the --set that it comes from, or -1 */
+    int64_t line, column;
+    size_t order;
+} placed;
+
+/* The last --set whose value covers `path`, or -1. */
+static int covering_set(const pgr_reader *reader, const char *path) {
+    for (int i = reader->set_count - 1; i >= 0; i--) {
+        size_t length = strcspn(reader->sets[i], "=");
+        if (strncmp(reader->sets[i], path, length) == 0 &&
+            (path[length] == '\0' || path[length] == '[' || path[length] == '.'))
+            return i;
+    }
+    return -1;
+}
+
+static int compare_placed(const void *left, const void *right) {
+    const placed *a = left, *b = right;
+    if (a->set != b->set)
+        return a->set < b->set ? -1 : 1;
+    if (a->line != b->line) /* what has no place comes last */
+        return a->line == 0 ? 1 : b->line == 0 ? -1 : a->line < b->line ? -1 : 1;
+    if (a->column != b->column)
+        return a->column < b->column ? -1 : 1;
+    int order = strcmp(a->problem->path, b->problem->path);
+    return order ? order : (a->order > b->order) - (a->order < b->order);
+}
+
+static void place(const pgr_reader *reader, const pgr_positions *positions, placed *all) {
+    for (size_t i = 0; i < reader->problem_count; i++) {
+        const pgr_problem *problem = &reader->problems[i];
+        pgr_position at = pgr_positions_find(positions, problem->path);
+        all[i] = (placed){problem, covering_set(reader, problem->path),
+                          problem->at_key ? at.key_line : at.line,
+                          problem->at_key ? at.key_column : at.column, i};
+    }
+    qsort(all, reader->problem_count, sizeof *all, compare_placed);
+}
+
+/* Writes one line into `line`. */
+static void tell(const pgr_reader *reader, const placed *at, char *line, size_t bytes) {
+    const pgr_problem *problem = at->problem;
+    if (at->set >= 0)
+        snprintf(line, bytes, "--set %s: %s", reader->sets[at->set], problem->text);
+    else if (at->line)
+        snprintf(line, bytes, "%s:%lld:%lld: %s: %s", reader->name, (long long)at->line,
+                 (long long)at->column, problem->path, problem->text);
+    else
+        snprintf(line, bytes, "%s: %s: %s", reader->name, problem->path, problem->text);
+}
+
+pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
+    char message[sizeof error->message] = "", line[4096];
+    const size_t room = sizeof message - 80; /* for the line that counts the rest */
+    if (reader->problem_count == 0)
+        return PGR_OK;
+    pgr_positions *positions = NULL;
+    pgr_status status = pgr_positions_create(reader->text, reader->bytes, &positions, error);
+    if (status != PGR_OK)
+        return status;
+    placed all[PROBLEMS_MAX];
+    place(reader, positions, all);
+    size_t used = 0, told = 0;
+    for (; told < reader->problem_count; told++) {
+        tell(reader, &all[told], line, sizeof line);
+        size_t length = strlen(line);
+        if (used + length + 2 > room)
+            break;
+        used +=
+            (size_t)snprintf(message + used, sizeof message - used, "%s%s", used ? "\n" : "", line);
+    }
+    if (told < reader->problem_count)
+        snprintf(message + used, sizeof message - used, "\n... and %zu more problems",
+                 reader->problem_count - told);
+    pgr_positions_free(positions);
+    return pgr_error_set(error, PGR_INVALID, "%s", message);
+}

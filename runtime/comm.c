@@ -1,0 +1,578 @@
+/* comm.c - waiting for requests, and opening the plan's groups with their identity check. No
+ * threads: everything is polled. */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "comm.h"
+#include "deadline.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Looks before the core is given away: some where each rank has a core of its own, none where ranks
+ * share cores. */
+static int64_t spin_rounds(const pgr_job *job) {
+    static int64_t cores;
+    if (cores == 0) {
+        cpu_set_t set;
+        cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    }
+    return job->local_size <= cores ? 2000 : 0;
+}
+
+static pgr_status request_timeout(const pgr_request *request, pgr_error *error) {
+    const pgr_comm *comm = request->comm;
+    return pgr_error_set(
+        error, PGR_TIMEOUT,
+        "%s number %llu of %lld bytes in family %s, group %lld (world ranks %s): "
+        "world rank %lld waited %g seconds without progress; a member of the group "
+        "did not take part (a larger run.timeout waits longer)",
+        request->operation, (unsigned long long)request->sequence, (long long)request->bytes,
+        comm->family, (long long)comm->group, comm->members[0] ? comm->members : "unknown",
+        (long long)comm->job->rank, comm->timeout);
+}
+
+pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
+    if (!request->state) {
+        return PGR_OK;
+    }
+    pgr_comm *comm = request->comm;
+    pgr_deadline deadline = pgr_deadline_start(comm->timeout);
+    int64_t rounds = 0, spin = spin_rounds(comm->job);
+    for (;;) {
+        bool done = false;
+        pgr_status status = comm->ops->test(request, &done, error);
+        if (status != PGR_OK) {
+            pgr_error_prefix(
+                error, "family %s, group %lld (world ranks %s), operation %llu: ", comm->family,
+                (long long)comm->group, comm->members, (unsigned long long)request->sequence);
+            return status;
+        }
+        if (done) {
+            return PGR_OK;
+        }
+        if (pgr_deadline_passed(&deadline)) {
+            return request_timeout(request, error);
+        }
+        pgr_wait_step(&rounds, spin);
+    }
+}
+
+/* ---- the groups ---------------------------------------------------------------------------- */
+
+/* What each member tells the others right after opening. Compared byte by byte on arrival, so that
+ * no padding may be uninitialised. */
+typedef struct identity {
+    int64_t world_rank;
+    uint64_t plan_digest;
+    char host[64];
+    char device[64];
+} identity;
+
+/* Sums that are exact in their dtype whatever the order of adding. */
+typedef struct exact_sums {
+    int64_t whole[2];
+    float small[4];
+} exact_sums;
+
+typedef enum opening {
+    OPENING_NEXT,   /* the next family, if there is one */
+    OPENING_COMM,   /* the backend's open_poll */
+    OPENING_GATHER, /* the identities */
+    OPENING_WHOLE,  /* the sum of integers */
+    OPENING_SMALL,  /* the sum of floats */
+    OPENING_DONE
+} opening;
+
+struct pgr_groups {
+    pgr_job *job;
+    pgr_plan plan;
+    int64_t count;
+    pgr_group *items;
+    int64_t *opened_by; /* [count]: the item whose communicator this one uses, itself, or -1 */
+
+    opening phase;
+    int64_t at;     /* the item being opened */
+    pgr_comm *comm; /* its communicator, until it is identified */
+    double started; /* the clock when it was begun */
+    pgr_request request;
+    identity *sent, *identities; /* buffers of comm */
+    exact_sums *sums;            /* a buffer of comm */
+};
+
+/* Host memory and a buffer of a communicator: the same on a CPU, else by the device's copy. */
+static pgr_status buffer_copy(const pgr_job *job, void *to, const void *from, int64_t bytes,
+                              pgr_error *error) {
+    pgr_device *device = job->device;
+    if (!device || strcmp(device->kind, "cpu") == 0) {
+        memcpy(to, from, (size_t)bytes);
+        return PGR_OK;
+    }
+    pgr_status status = device->ops->copy(device, to, from, bytes, NULL, error);
+    return status == PGR_OK ? device->ops->stream_sync(device, NULL, error) : status;
+}
+
+/* ---- which families, in which order --------------------------------------------------------- */
+
+static bool same_axes(const pgr_family *a, const pgr_family *b) {
+    return a->view == b->view && a->mask == b->mask;
+}
+
+/* The place of a family among the default ones, or their number for any other. */
+static int32_t default_place(const pgr_plan *plan, const pgr_family *family) {
+    int32_t count = pgr_plan_family_count(plan);
+    for (int32_t i = 0; i < count; i++) {
+        pgr_family known = pgr_plan_family_at(plan, i);
+        if (same_axes(&known, family)) {
+            return i;
+        }
+    }
+    return count;
+}
+
+/* Whether `a` comes before `b`: the default families first, in their order, then by name. */
+static bool comes_before(const pgr_plan *plan, const pgr_family *a, const pgr_family *b) {
+    int32_t place_a = default_place(plan, a), place_b = default_place(plan, b);
+    return place_a != place_b ? place_a < place_b : strcmp(a->name, b->name) < 0;
+}
+
+/* Adds a family in its place; one that is there under another spelling stays one. */
+static void groups_insert(pgr_groups *groups, const pgr_family *family) {
+    for (int64_t i = 0; i < groups->count; i++) {
+        if (same_axes(&groups->items[i].family, family)) {
+            return;
+        }
+    }
+    int64_t place = groups->count++;
+    while (place > 0 && comes_before(&groups->plan, family, &groups->items[place - 1].family)) {
+        groups->items[place] = groups->items[place - 1];
+        place--;
+    }
+    groups->items[place] = (pgr_group){.family = *family};
+}
+
+/* This rank's place in each family, and who shares with whom: one collective per partition. */
+static void groups_place(pgr_groups *groups) {
+    const pgr_plan *plan = &groups->plan;
+    for (int64_t i = 0; i < groups->count; i++) {
+        pgr_group *group = &groups->items[i];
+        group->index = pgr_family_group(plan, &group->family, groups->job->rank);
+        group->rank = pgr_family_rank(plan, &group->family, groups->job->rank);
+        group->size = group->family.size;
+        groups->opened_by[i] = group->size > 1 ? i : -1;
+        for (int64_t j = 0; j < i && group->size > 1; j++) {
+            if (groups->opened_by[j] == j &&
+                pgr_family_same(plan, &groups->items[j].family, &group->family)) {
+                groups->opened_by[i] = j;
+                group->shared_with = groups->items[j].family.name;
+                break;
+            }
+        }
+    }
+}
+
+static void groups_free(pgr_groups *groups) {
+    free(groups->opened_by);
+    free(groups->items);
+    free(groups);
+}
+
+pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_names *names,
+                                 pgr_groups **groups, pgr_error *error) {
+    if (plan->world_size != job->size) {
+        return pgr_error_set(error, PGR_USAGE, "the plan is for %lld ranks, the job has %lld",
+                             (long long)plan->world_size, (long long)job->size);
+    }
+    pgr_groups *made = calloc(1, sizeof *made);
+    pgr_status status = PGR_OK;
+    if (!made) {
+        return pgr_error_set(error, PGR_LIMIT, "out of memory for groups");
+    }
+    size_t room = names->count > 0 ? (size_t)names->count : 1;
+    made->job = job;
+    made->plan = *plan;
+    made->items = calloc(room, sizeof *made->items);
+    made->opened_by = calloc(room, sizeof *made->opened_by);
+    if (!made->items || !made->opened_by) {
+        status = pgr_error_set(error, PGR_LIMIT, "out of memory for %zu groups", room);
+    }
+    for (int64_t i = 0; i < names->count && status == PGR_OK; i++) {
+        pgr_family family;
+        status = pgr_plan_family_find(plan, names->items[i], &family, error);
+        if (status == PGR_OK) {
+            groups_insert(made, &family);
+        }
+    }
+    if (status != PGR_OK) {
+        groups_free(made);
+        return status;
+    }
+    groups_place(made);
+    *groups = made;
+    return PGR_OK;
+}
+
+/* ---- one family ---------------------------------------------------------------------------- */
+
+/* "0, 2, 4, 6" or "0, 2, 4, ... 1022 (512 ranks)". */
+static void members_text(const pgr_groups *groups, const pgr_group *group, char *text,
+                         size_t bytes) {
+    size_t used = 0;
+    int64_t shown = group->size <= 16 ? group->size : 8;
+    for (int64_t i = 0; i < shown && used < bytes; i++) {
+        int64_t member = pgr_family_member(&groups->plan, &group->family, group->index, i);
+        used +=
+            (size_t)snprintf(text + used, bytes - used, "%s%lld", i ? ", " : "", (long long)member);
+    }
+    if (shown < group->size && used < bytes) {
+        int64_t last =
+            pgr_family_member(&groups->plan, &group->family, group->index, group->size - 1);
+        snprintf(text + used, bytes - used, ", ... %lld: %lld ranks", (long long)last,
+                 (long long)group->size);
+    }
+}
+
+static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
+    pgr_job *job = groups->job;
+    pgr_group *group = &groups->items[groups->at];
+    if (!job->comm_ops) {
+        return pgr_error_set(error, PGR_INTERNAL, "family %s has %lld ranks and the job no backend",
+                             group->family.name, (long long)group->size);
+    }
+    pgr_comm_open_args args = {.job = job,
+                               .family = group->family.name,
+                               .group = group->index,
+                               .rank = group->rank,
+                               .size = group->size,
+                               .timeout = job->timeout};
+    groups->started = pgr_clock_seconds();
+    pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
+    if (status == PGR_OK) {
+        members_text(groups, group, groups->comm->members, sizeof groups->comm->members);
+    }
+    return status;
+}
+
+static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
+    pgr_comm *comm = groups->comm;
+    const pgr_job *job = groups->job;
+    const pgr_comm_ops *ops = comm->ops;
+    identity own;
+    memset(&own, 0, sizeof own);
+    own.world_rank = job->rank;
+    own.plan_digest = pgr_plan_digest(&groups->plan);
+    memcpy(own.host, job->host, sizeof own.host);
+    if (job->device) {
+        memcpy(own.device, job->device->identity, sizeof own.device);
+    }
+    int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
+    pgr_status status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);
+    if (status == PGR_OK) {
+        status = ops->buffer_alloc(comm, size * bytes, (void **)&groups->identities, error);
+    }
+    if (status == PGR_OK) {
+        status =
+            ops->buffer_alloc(comm, (int64_t)sizeof(exact_sums), (void **)&groups->sums, error);
+    }
+    if (status == PGR_OK) {
+        status = buffer_copy(job, groups->sent, &own, bytes, error);
+    }
+    if (status == PGR_OK) {
+        status = ops->all_gather(comm, groups->sent, groups->identities, bytes, PGR_U8, NULL,
+                                 &groups->request, error);
+    }
+    return status;
+}
+
+/* Members and their order, and that all have the same plan. */
+static pgr_status identity_check(const pgr_groups *groups, const pgr_group *group, int64_t place,
+                                 const identity *found, pgr_error *error) {
+    int64_t wanted = pgr_family_member(&groups->plan, &group->family, group->index, place);
+    if (found->world_rank != wanted) {
+        return pgr_error_set(error, PGR_MISMATCH,
+                             "family %s, group %lld, place %lld: the communicator has world rank "
+                             "%lld (host %.63s, device %.63s) where the plan has %lld",
+                             group->family.name, (long long)group->index, (long long)place,
+                             (long long)found->world_rank, found->host, found->device,
+                             (long long)wanted);
+    }
+    if (found->plan_digest != pgr_plan_digest(&groups->plan)) {
+        return pgr_error_set(error, PGR_MISMATCH,
+                             "family %s, group %lld, place %lld: world rank %lld (host %.63s) has "
+                             "another plan: digest %016llx there, %016llx here",
+                             group->family.name, (long long)group->index, (long long)place,
+                             (long long)found->world_rank, found->host,
+                             (unsigned long long)found->plan_digest,
+                             (unsigned long long)pgr_plan_digest(&groups->plan));
+    }
+    return PGR_OK;
+}
+
+static pgr_status gather_end(pgr_groups *groups, pgr_error *error) {
+    const pgr_group *group = &groups->items[groups->at];
+    pgr_status status = PGR_OK;
+    for (int64_t place = 0; place < group->size && status == PGR_OK; place++) {
+        identity found;
+        status = buffer_copy(groups->job, &found, &groups->identities[place], (int64_t)sizeof found,
+                             error);
+        if (status == PGR_OK) {
+            status = identity_check(groups, group, place, &found, error);
+        }
+    }
+    return status;
+}
+
+/* What world rank `rank` puts into the sums: a wide integer, and small ones that stay exact in f32
+ * for groups of up to 2^17 ranks. */
+static exact_sums sums_of(int64_t rank) {
+    return (exact_sums){.whole = {(rank + 1) * 4294967311, rank * rank - 7},
+                        .small = {(float)(rank % 64 + 1), (float)(rank % 61), 1, -2}};
+}
+
+static pgr_status sums_begin(pgr_groups *groups, bool whole, pgr_error *error) {
+    pgr_comm *comm = groups->comm;
+    if (whole) {
+        exact_sums own = sums_of(groups->job->rank);
+        pgr_status status =
+            buffer_copy(groups->job, groups->sums, &own, (int64_t)sizeof own, error);
+        return status != PGR_OK
+                   ? status
+                   : comm->ops->all_reduce(comm, groups->sums->whole, groups->sums->whole, 2,
+                                           PGR_I64, PGR_SUM, NULL, &groups->request, error);
+    }
+    return comm->ops->all_reduce(comm, groups->sums->small, groups->sums->small, 4, PGR_F32,
+                                 PGR_SUM, NULL, &groups->request, error);
+}
+
+static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
+    const pgr_group *group = &groups->items[groups->at];
+    exact_sums want, found;
+    memset(&want, 0, sizeof want);
+    for (int64_t i = 0; i < group->size; i++) {
+        exact_sums one = sums_of(pgr_family_member(&groups->plan, &group->family, group->index, i));
+        for (int j = 0; j < 2; j++) {
+            want.whole[j] += one.whole[j];
+        }
+        for (int j = 0; j < 4; j++) {
+            want.small[j] += one.small[j];
+        }
+    }
+    pgr_status status =
+        buffer_copy(groups->job, &found, groups->sums, (int64_t)sizeof found, error);
+    for (int j = 0; j < 2 && status == PGR_OK; j++) {
+        if (found.whole[j] != want.whole[j]) {
+            status = pgr_error_set(error, PGR_MISMATCH,
+                                   "family %s, group %lld: an all-reduce of i64 gave %lld where "
+                                   "%lld is exact",
+                                   group->family.name, (long long)group->index,
+                                   (long long)found.whole[j], (long long)want.whole[j]);
+        }
+    }
+    for (int j = 0; j < 4 && status == PGR_OK; j++) {
+        if (!(found.small[j] == want.small[j])) {
+            status = pgr_error_set(error, PGR_MISMATCH,
+                                   "family %s, group %lld: an all-reduce of f32 gave %.9g where "
+                                   "%.9g is exact",
+                                   group->family.name, (long long)group->index,
+                                   (double)found.small[j], (double)want.small[j]);
+        }
+    }
+    return status;
+}
+
+static void buffers_free(pgr_groups *groups) {
+    if (!groups->comm) {
+        return;
+    }
+    void *buffers[] = {groups->sent, groups->identities, groups->sums};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        if (buffers[i]) {
+            groups->comm->ops->buffer_free(groups->comm, buffers[i]);
+        }
+    }
+    groups->sent = groups->identities = NULL;
+    groups->sums = NULL;
+}
+
+/* The communicator is open and identified: its family has it, and those that share it. */
+static void family_end(pgr_groups *groups) {
+    buffers_free(groups);
+    for (int64_t i = groups->at; i < groups->count; i++) {
+        if (groups->opened_by[i] == groups->at) {
+            groups->items[i].comm = groups->comm;
+        }
+    }
+    groups->items[groups->at].open_seconds = pgr_clock_seconds() - groups->started;
+    groups->comm = NULL;
+    groups->at++;
+}
+
+/* ---- opening all --------------------------------------------------------------------------- */
+
+/* Moves on by one step; *moved is false where something has to be waited for. */
+static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
+    bool done = true;
+    pgr_status status = PGR_OK;
+    *moved = false;
+    switch (groups->phase) {
+    case OPENING_NEXT:
+        while (groups->at < groups->count && groups->opened_by[groups->at] != groups->at) {
+            groups->at++;
+        }
+        if (groups->at == groups->count) {
+            groups->phase = OPENING_DONE;
+            return PGR_OK;
+        }
+        status = family_begin(groups, error);
+        break;
+    case OPENING_COMM:
+        status = groups->comm->ops->open_poll(groups->comm, &done, error);
+        if (status == PGR_OK && done) {
+            status = gather_begin(groups, error);
+        }
+        break;
+    case OPENING_GATHER:
+        status = groups->comm->ops->test(&groups->request, &done, error);
+        if (status == PGR_OK && done) {
+            status = gather_end(groups, error);
+        }
+        if (status == PGR_OK && done) {
+            status = sums_begin(groups, true, error);
+        }
+        break;
+    case OPENING_WHOLE:
+        status = groups->comm->ops->test(&groups->request, &done, error);
+        if (status == PGR_OK && done) {
+            status = sums_begin(groups, false, error);
+        }
+        break;
+    case OPENING_SMALL:
+        status = groups->comm->ops->test(&groups->request, &done, error);
+        if (status == PGR_OK && done) {
+            status = sums_check(groups, error);
+        }
+        if (status == PGR_OK && done) {
+            family_end(groups);
+        }
+        break;
+    case OPENING_DONE:
+        return PGR_OK;
+    }
+    *moved = status == PGR_OK && done;
+    if (*moved) {
+        groups->phase = groups->phase == OPENING_SMALL ? OPENING_NEXT : groups->phase + 1;
+    }
+    return status;
+}
+
+pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error) {
+    bool moved = true;
+    pgr_status status = PGR_OK;
+    while (status == PGR_OK && moved) {
+        status = open_step(groups, &moved, error);
+    }
+    *done = groups->phase == OPENING_DONE;
+    return status;
+}
+
+static pgr_status open_timeout(const pgr_groups *groups, pgr_error *error) {
+    const pgr_group *group = &groups->items[groups->at];
+    static const char *const phases[] = {"before it",
+                                         "creating the communicator",
+                                         "exchanging identities",
+                                         "its first all-reduce of i64",
+                                         "its first all-reduce of f32",
+                                         "after it"};
+    return pgr_error_set(
+        error, PGR_TIMEOUT,
+        "opening family %s, group %lld (world ranks %s): world rank %lld waited %g "
+        "seconds without progress in %s; another rank did not take part (a larger "
+        "run.init_timeout waits longer)",
+        group->family.name, (long long)group->index,
+        groups->comm ? groups->comm->members : "unknown", (long long)groups->job->rank,
+        groups->job->init_timeout, phases[groups->phase]);
+}
+
+pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
+    pgr_deadline deadline = pgr_deadline_start(groups->job->init_timeout);
+    int64_t rounds = 0;
+    bool done = false;
+    for (;;) {
+        opening phase = groups->phase;
+        int64_t at = groups->at;
+        pgr_status status = pgr_groups_open_poll(groups, &done, error);
+        if (status != PGR_OK || done) {
+            return status;
+        }
+        if (phase != groups->phase || at != groups->at) {
+            deadline = pgr_deadline_start(groups->job->init_timeout);
+            rounds = 0;
+        } else if (pgr_deadline_passed(&deadline)) {
+            return open_timeout(groups, error);
+        }
+        pgr_wait_step(&rounds, 0);
+    }
+}
+
+void pgr_groups_abort(pgr_groups *groups) {
+    if (!groups) {
+        return;
+    }
+    if (groups->comm) {
+        /* What is under way may still be written into: those buffers are left. */
+        if (!groups->request.state) {
+            buffers_free(groups);
+        }
+        groups->comm->ops->abort(groups->comm);
+    }
+    for (int64_t i = 0; i < groups->count; i++) {
+        pgr_group *group = &groups->items[i];
+        if (group->comm && groups->opened_by[i] == i) {
+            group->comm->ops->abort(group->comm);
+        }
+    }
+    groups_free(groups);
+}
+
+pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error) {
+    pgr_status first = PGR_OK;
+    if (!groups) {
+        return PGR_OK;
+    }
+    if (groups->phase != OPENING_DONE) {
+        pgr_groups_abort(groups);
+        return pgr_error_set(error, PGR_INTERNAL, "groups closed before they were open");
+    }
+    for (int64_t i = 0; i < groups->count; i++) {
+        pgr_group *group = &groups->items[i];
+        if (group->comm && groups->opened_by[i] == i) {
+            pgr_status status = group->comm->ops->close(group->comm, first ? NULL : error);
+            first = first ? first : status;
+        }
+    }
+    groups_free(groups);
+    return first;
+}
+
+int64_t pgr_groups_count(const pgr_groups *groups) {
+    return groups->count;
+}
+
+const pgr_group *pgr_groups_at(const pgr_groups *groups, int64_t index) {
+    return index >= 0 && index < groups->count ? &groups->items[index] : NULL;
+}
+
+const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family) {
+    pgr_family found;
+    if (pgr_plan_family_find(&groups->plan, family, &found, NULL) != PGR_OK) {
+        return NULL;
+    }
+    for (int64_t i = 0; i < groups->count; i++) {
+        if (same_axes(&groups->items[i].family, &found)) {
+            return &groups->items[i];
+        }
+    }
+    return NULL;
+}

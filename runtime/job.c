@@ -1,0 +1,426 @@
+/* job.c - the job: who launched it, its ranks and hosts, its device. */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "comm_self.h"
+#include "deadline.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS_VARIABLE "OPENBLAS_NUM_THREADS"
+
+/* The job that is handed out, and what only this file knows. */
+typedef struct job_state {
+    pgr_job job;           /* first: the two are cast into each other */
+    bool threads_are_ours; /* OPENBLAS_NUM_THREADS was not the user's */
+    int64_t cores;         /* that this process may use */
+    int64_t cores_shared;  /* ranks of this host with the same set of cores */
+} job_state;
+
+/* ---- the launcher -------------------------------------------------------------------------- */
+
+/* The number in an environment variable, or `otherwise`. */
+static int64_t variable_number(const char *name, int64_t otherwise) {
+    const char *text = getenv(name);
+    char *end;
+    if (!text || !*text) {
+        return otherwise;
+    }
+    long long number = strtoll(text, &end, 10);
+    return end != text && number >= 0 ? number : otherwise;
+}
+
+/* The first of several variables that is set, or `otherwise`. */
+static int64_t first_number(const char *const *names, int64_t otherwise) {
+    for (; *names; names++) {
+        int64_t number = variable_number(*names, -1);
+        if (number >= 0) {
+            return number;
+        }
+    }
+    return otherwise;
+}
+
+/* mpirun's word goes before Slurm's: in an allocation of 8 tasks it may start 4 ranks, or one. A
+ * step of srun counts its own tasks, the allocation's number stands in any shell of it. */
+int64_t pgr_launcher_size(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS",
+                                        "SLURM_NTASKS", NULL};
+    int64_t size = first_number(names, 1);
+    return size > 0 ? size : 1;
+}
+
+static int64_t launcher_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                        "SLURM_PROCID", NULL};
+    return first_number(names, 0);
+}
+
+static int64_t launcher_local_rank(void) {
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
+                                        "SLURM_LOCALID", NULL};
+    return first_number(names, launcher_rank());
+}
+
+/* Something is there that MPI can ask who its peers are. Slurm alone is not: without --mpi= there
+ * is no such thing, and Open MPI then ends the process in its own words. */
+bool pgr_launcher_present(void) {
+    static const char *const names[] = {
+        "OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_SIZE", "PMI_FD", NULL};
+    return first_number(names, -1) >= 0;
+}
+
+static pgr_status launcher_error(int64_t said, int64_t seen, pgr_error *error) {
+    bool slurm = getenv("SLURM_NTASKS") || getenv("SLURM_STEP_NUM_TASKS");
+    bool step = getenv("SLURM_PROCID") != NULL;
+    if (slurm && !step) {
+        return pgr_error_set(error, PGR_USAGE,
+                             "this Slurm allocation has %lld tasks, but pgrun was started as one "
+                             "process: start it with `srun --mpi=pmix pgrun ...` or `mpirun pgrun "
+                             "...` (for one rank: `srun -n 1` or `mpirun -n 1`)",
+                             (long long)said);
+    }
+    if (slurm) {
+        return pgr_error_set(
+            error, PGR_USAGE,
+            "the launcher started %lld tasks, but MPI sees %lld rank%s: they would "
+            "be %lld separate jobs; start them with `srun --mpi=pmix pgrun ...` or "
+            "`mpirun pgrun ...`",
+            (long long)said, (long long)seen, seen == 1 ? "" : "s", (long long)(said / seen));
+    }
+    return pgr_error_set(error, PGR_USAGE,
+                         "the launcher says %lld ranks, but MPI sees %lld: they would be %lld "
+                         "separate jobs; use the mpirun that belongs to the MPI library of "
+                         "libpgrun_mpi.so, or under Slurm `srun --mpi=pmix pgrun ...`",
+                         (long long)said, (long long)seen, (long long)(said / seen));
+}
+
+/* Leaves the message to one process. */
+static pgr_status speak_once(pgr_status status, bool speaker, pgr_error *error) {
+    if (status != PGR_OK && !speaker && error) {
+        error->status = status;
+        error->message[0] = '\0';
+    }
+    return status;
+}
+
+/* ---- cores and threads --------------------------------------------------------------------- */
+
+static int64_t usable_cores(uint64_t *set_hash) {
+    cpu_set_t set;
+    *set_hash = 14695981039346656037u; /* FNV-1a */
+    if (sched_getaffinity(0, sizeof set, &set) != 0) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        return cores > 0 ? cores : 1;
+    }
+    const unsigned char *bytes = (const unsigned char *)&set;
+    for (size_t i = 0; i < sizeof set; i++) {
+        *set_hash = (*set_hash ^ bytes[i]) * 1099511628211u;
+    }
+    return CPU_COUNT(&set);
+}
+
+/* OpenBLAS reads its variable when the CPU module loads it. It is put in place before MPI starts
+ * its threads, since adding a variable while another thread reads one is not safe; replacing its
+ * value later is. */
+static void threads_reserve(job_state *state) {
+    state->threads_are_ours = getenv(THREADS_VARIABLE) == NULL;
+    if (state->threads_are_ours) {
+        setenv(THREADS_VARIABLE, "1", 1);
+    }
+}
+
+/* The threads of this rank's products: the user's number, else its share of the cores. */
+static int32_t threads_decide(const job_state *state) {
+    int64_t threads = state->cores / (state->cores_shared > 0 ? state->cores_shared : 1);
+    threads = threads > 0 ? threads : 1;
+    if (!state->threads_are_ours) {
+        int64_t given = variable_number(THREADS_VARIABLE, 0);
+        return (int32_t)(given > 0 ? given : threads);
+    }
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)threads);
+    setenv(THREADS_VARIABLE, text, 1);
+    return (int32_t)threads;
+}
+
+/* ---- hosts --------------------------------------------------------------------------------- */
+
+/* What tells hosts apart: names alone may repeat ("localhost"), the kernel's boot id alone does in
+ * containers of one machine. */
+typedef struct place {
+    char host[64];
+    char boot[40];
+    uint64_t cores; /* a hash of the set that the rank may use */
+} place;
+
+static void place_fill(place *here, uint64_t cores) {
+    memset(here, 0, sizeof *here);
+    here->cores = cores;
+    if (gethostname(here->host, sizeof here->host - 1) != 0) {
+        snprintf(here->host, sizeof here->host, "unknown");
+    }
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+    if (file) {
+        size_t read = fread(here->boot, 1, sizeof here->boot - 1, file);
+        here->boot[read] = '\0';
+        fclose(file);
+    }
+}
+
+static bool same_host(const place *a, const place *b) {
+    return strcmp(a->host, b->host) == 0 && strcmp(a->boot, b->boot) == 0;
+}
+
+static void places_count(job_state *state, const place *places) {
+    pgr_job *job = &state->job;
+    const place *own = &places[job->rank];
+    for (int64_t rank = 0; rank < job->size; rank++) {
+        bool mine = same_host(&places[rank], own), first = true;
+        job->local_rank += mine && rank < job->rank;
+        job->local_size += mine;
+        state->cores_shared += mine && places[rank].cores == own->cores;
+        for (int64_t before = rank; before > 0 && first; before--) { /* neighbours are alike */
+            first = !same_host(&places[rank], &places[before - 1]);
+        }
+        job->host_count += first;
+    }
+}
+
+/* Collective. The gather is the truth; what launchers say is only good for messages. */
+static pgr_status hosts_gather(job_state *state, pgr_error *error) {
+    pgr_job *job = &state->job;
+    place here;
+    uint64_t cores;
+    state->cores = usable_cores(&cores);
+    place_fill(&here, cores);
+    place *places = calloc((size_t)job->size, sizeof *places);
+    if (!places) {
+        return pgr_error_set(error, PGR_LIMIT, "out of memory for the hosts of %lld ranks",
+                             (long long)job->size);
+    }
+    pgr_status status =
+        job->bootstrap_ops->all_gather(job->bootstrap, &here, places, (int64_t)sizeof here, error);
+    if (status == PGR_OK) {
+        memcpy(job->host, here.host, sizeof job->host);
+        places_count(state, places);
+    }
+    free(places);
+    return status;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------- */
+
+/* Chooses MPI or nothing; opens it; sees whether all ranks that were meant are in one job. */
+static pgr_status bootstrap_open(job_state *state, double init_timeout, pgr_error *error) {
+    pgr_job *job = &state->job;
+    int64_t said = pgr_launcher_size();
+    bool present = pgr_launcher_present();
+    if (!present && said > 1) {
+        return speak_once(launcher_error(said, 1, error), launcher_rank() == 0, error);
+    }
+    job->bootstrap_ops = &pgr_self_bootstrap;
+    if (present) {
+        const pgr_module *module;
+        pgr_status status = pgr_module_open("mpi", &module, error);
+        if (status == PGR_OK && (!module->bootstrap || !module->comm)) {
+            status = pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_mpi.so has no MPI in it");
+        }
+        if (status != PGR_OK) {
+            return speak_once(status, launcher_local_rank() == 0, error);
+        }
+        job->bootstrap_ops = module->bootstrap;
+        job->comm_ops = module->comm;
+    }
+    pgr_status status = job->bootstrap_ops->open(init_timeout, &job->bootstrap, error);
+    if (status != PGR_OK) {
+        return speak_once(status, launcher_local_rank() == 0, error);
+    }
+    job->rank = job->bootstrap_ops->rank(job->bootstrap);
+    job->size = job->bootstrap_ops->size(job->bootstrap);
+    job->bootstrap_ops->describe(job->bootstrap, job->comm_name, sizeof job->comm_name);
+    if (job->size < said) {
+        status = launcher_error(said, job->size, error);
+        job->bootstrap_ops->close(job->bootstrap, NULL);
+        return speak_once(status, launcher_rank() == 0, error);
+    }
+    return PGR_OK;
+}
+
+pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error) {
+    job_state *state = calloc(1, sizeof *state);
+    if (!state) {
+        return pgr_error_set(error, PGR_LIMIT, "out of memory for a job");
+    }
+    state->job.timeout = state->job.init_timeout = init_timeout;
+    threads_reserve(state);
+    pgr_status status = bootstrap_open(state, init_timeout, error);
+    if (status != PGR_OK) {
+        goto failed;
+    }
+    status = hosts_gather(state, error);
+    if (status != PGR_OK) {
+        speak_once(status, state->job.rank == 0, error);
+        goto close_bootstrap;
+    }
+    *job = &state->job;
+    return PGR_OK;
+
+close_bootstrap:
+    state->job.bootstrap_ops->close(state->job.bootstrap, NULL);
+failed:
+    free(state);
+    return status;
+}
+
+/* The device that this rank could use for "auto", or the one asked for. CUDA's module will be asked
+ * here for its devices; until it is there, auto is the CPU. */
+static pgr_device_kind device_candidate(pgr_device_kind wanted) {
+    return wanted == PGR_DEVICE_AUTO ? PGR_DEVICE_CPU : wanted;
+}
+
+/* Collective. All ranks use one kind of device: auto is the CPU unless every rank can do better. */
+static pgr_status device_choose(pgr_job *job, pgr_device_kind wanted, pgr_device_kind *chosen,
+                                pgr_error *error) {
+    double no_cuda = device_candidate(wanted) != PGR_DEVICE_CUDA;
+    pgr_status status = job->bootstrap_ops->max(job->bootstrap, &no_cuda, 1, error);
+    if (status == PGR_OK) {
+        *chosen = wanted != PGR_DEVICE_AUTO ? wanted
+                  : no_cuda > 0             ? PGR_DEVICE_CPU
+                                            : PGR_DEVICE_CUDA;
+    }
+    return status;
+}
+
+/* Local. */
+static pgr_status device_open(job_state *state, pgr_device_kind kind, pgr_error *error) {
+    pgr_job *job = &state->job;
+    const pgr_module *module;
+    pgr_device_open_args args = {.local_rank = job->local_rank,
+                                 .local_size = job->local_size,
+                                 .threads = threads_decide(state)};
+    pgr_status status = pgr_module_open(kind == PGR_DEVICE_CUDA ? "cuda" : "cpu", &module, error);
+    if (status != PGR_OK) {
+        if (kind == PGR_DEVICE_CUDA) {
+            pgr_error_prefix(error, "run.device = \"cuda\" is not there yet, use \"cpu\" or "
+                                    "\"auto\": ");
+        }
+        return status;
+    }
+    if (!module->device) {
+        return pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_%s.so has no device in it",
+                             module->name);
+    }
+    return module->device->open(&args, &job->device, error);
+}
+
+pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
+    job_state *state = (job_state *)job;
+    pgr_device_kind kind = PGR_DEVICE_CPU;
+    if (job->device) {
+        return pgr_error_set(error, PGR_INTERNAL, "the job's device is already open");
+    }
+    job->timeout = args->timeout;
+    job->init_timeout = args->init_timeout;
+    job->bootstrap_ops->timeout(job->bootstrap, args->init_timeout);
+    pgr_status status = device_choose(job, args->device, &kind, error);
+    if (status != PGR_OK) {
+        return status;
+    }
+    if (args->comm == PGR_COMM_NCCL) {
+        status = pgr_error_set(error, PGR_UNSUPPORTED,
+                               "run.comm = \"nccl\" is not there yet: use \"mpi\" or \"auto\"");
+    } else {
+        status = device_open(state, kind, error);
+    }
+    status = pgr_job_agree(job, status, error);
+    if (status != PGR_OK && job->device) {
+        job->device->ops->close(job->device);
+        job->device = NULL;
+    }
+    job->bootstrap_ops->timeout(job->bootstrap, args->timeout);
+    return status;
+}
+
+pgr_status pgr_job_close(pgr_job *job, pgr_error *error) {
+    if (!job) {
+        return PGR_OK;
+    }
+    if (job->device) {
+        job->device->ops->close(job->device);
+    }
+    pgr_status status = job->bootstrap_ops->close(job->bootstrap, error);
+    if (((job_state *)job)->threads_are_ours) {
+        unsetenv(THREADS_VARIABLE);
+    }
+    free(job);
+    return status;
+}
+
+/* ---- agreement ----------------------------------------------------------------------------- */
+
+/* The lowest rank whose status is not PGR_OK, or -1; and whether all failed. */
+static int64_t first_failure(const int32_t *statuses, int64_t size, bool *all) {
+    int64_t first = -1;
+    *all = true;
+    for (int64_t rank = size - 1; rank >= 0; rank--) {
+        if (statuses[rank] != PGR_OK) {
+            first = rank;
+        } else {
+            *all = false;
+        }
+    }
+    return first;
+}
+
+pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error) {
+    int32_t own = (int32_t)status;
+    int32_t *statuses = malloc((size_t)job->size * sizeof *statuses);
+    pgr_error *told = malloc(sizeof *told);
+    bool all;
+    pgr_status result = status;
+    if (!statuses || !told) {
+        result = pgr_error_set(error, PGR_LIMIT, "out of memory for the statuses of %lld ranks",
+                               (long long)job->size);
+        goto done;
+    }
+    /* A status that cannot be shared leaves each rank with its own error, if it has one. */
+    pgr_error *unheard = status == PGR_OK ? error : NULL;
+    pgr_status shared = job->bootstrap_ops->all_gather(job->bootstrap, &own, statuses,
+                                                       (int64_t)sizeof own, unheard);
+    if (shared != PGR_OK) {
+        result = status == PGR_OK ? shared : status;
+        goto done;
+    }
+    int64_t first = first_failure(statuses, job->size, &all);
+    if (first < 0) {
+        goto done;
+    }
+    memset(told, 0, sizeof *told);
+    if (first == job->rank) {
+        if (error) {
+            memcpy(told, error, sizeof *told);
+        }
+        told->status = status;
+        if (!all) {
+            pgr_error_prefix(told, "rank %lld on %s: ", (long long)job->rank, job->host);
+        }
+    }
+    shared =
+        job->bootstrap_ops->broadcast(job->bootstrap, told, (int64_t)sizeof *told, first, unheard);
+    if (shared != PGR_OK) {
+        result = status == PGR_OK ? shared : status;
+        goto done;
+    }
+    if (error) {
+        *error = *told;
+    }
+    result = (pgr_status)statuses[first];
+
+done:
+    free(statuses);
+    free(told);
+    return result;
+}
