@@ -13,6 +13,20 @@
 
 const char pgr_padding_function_key = 0;
 
+/* Joins the parts (the last one NULL) into a path; what does not fit is cut. */
+static void path_join(char *out, const char *const *parts) {
+    size_t used = 0;
+    for (; *parts; parts++) {
+        for (const char *at = *parts; *at && used < PGR_PATH_BYTES - 1; at++)
+            out[used++] = *at;
+    }
+    out[used] = '\0';
+}
+
+static void key_path(char *out, const char *section, const char *leaf) {
+    path_join(out, (const char *const[]){section, *section ? "." : "", leaf, NULL});
+}
+
 /* ---- what was found, in words ---- */
 
 static void describe_string(lua_State *L, int index, char *text, size_t bytes) {
@@ -181,7 +195,9 @@ static void *list_items(pgr_reader *reader, int64_t count, size_t bytes) {
 }
 
 static void item_path(char *out, const char *path, int64_t i) {
-    snprintf(out, PGR_PATH_BYTES, "%s[%lld]", path, (long long)i);
+    char number[32];
+    snprintf(number, sizeof number, "[%lld]", (long long)i);
+    path_join(out, (const char *const[]){path, number, NULL});
 }
 
 /* A list of integers, or of choices. The old items (a default) are freed. */
@@ -213,7 +229,7 @@ static void read_list(pgr_reader *reader, lua_State *L, int index, const char *p
             value = -1;
         for (int64_t j = 0; choices && value >= 0 && j < out->count; j++) {
             if (out->items[j] == value) {
-                wrong(reader, L, lua_gettop(L), false, at, "each once", "");
+                wrong(reader, L, lua_gettop(L), false, at, "each name once", "");
                 break;
             }
         }
@@ -246,7 +262,7 @@ static void read_names(pgr_reader *reader, lua_State *L, int index, const char *
         for (int64_t j = 0; j < out->count; j++)
             again = again || strcmp(out->items[j], name) == 0;
         if (again)
-            wrong(reader, L, top, false, at, "each once", "");
+            wrong(reader, L, top, false, at, "each name once", "");
         else
             snprintf(out->items[out->count++], PGR_NAME_MAX, "%s", name);
     }
@@ -353,7 +369,7 @@ static void read_views(pgr_reader *reader, lua_State *L, int index, const char *
         char at[PGR_PATH_BYTES];
         pgr_grid_view *view = &views[(*used)++];
         snprintf(view->name, sizeof view->name, "%s", lua_tostring(L, -2));
-        snprintf(at, sizeof at, "%.60s.%s", path, view->name);
+        key_path(at, path, view->name);
         read_grid(reader, L, lua_gettop(L), at, &view->grid);
     }
     qsort(views, (size_t)count, sizeof *views, compare_names); /* lua_next has no fixed order */
@@ -390,7 +406,7 @@ static void read_nccl(pgr_reader *reader, lua_State *L, int index, const char *p
         pgr_nccl_options *options = &items[reader->spec->run.nccl.count++];
         options->max_ctas = options->cga_cluster_size = options->traffic_class = PGR_NIL;
         snprintf(options->family, sizeof options->family, "%s", lua_tostring(L, -2));
-        snprintf(at, sizeof at, "%.60s.%s", path, options->family);
+        key_path(at, path, options->family);
         if (lua_istable(L, -1))
             read_fields(reader, L, lua_gettop(L), nccl_keys,
                         (int)(sizeof nccl_keys / sizeof *nccl_keys), "", at, options);
@@ -561,12 +577,12 @@ static void read_unknown(pgr_reader *reader, lua_State *L, int index, const pgr_
             pgr_text_clean(name, sizeof name, text, length);
             if (strlen(text) == length && known_leaf(keys, count, section, text))
                 continue;
-            snprintf(path, sizeof path, "%s%s%s", shown, *shown ? "." : "", name);
+            key_path(path, shown, name);
             unknown_key(reader, keys, count, section, name, path);
         } else {
             char found[FOUND_BYTES];
             describe_found(L, -2, false, found, sizeof found);
-            snprintf(path, sizeof path, "%s[%.60s]", shown, found);
+            path_join(path, (const char *const[]){shown, "[", found, "]", NULL});
             pgr_problem_add(reader, path, true,
                             "found a value without a name; allowed: NAME = value");
         }
@@ -583,7 +599,7 @@ static void read_fields(pgr_reader *reader, lua_State *L, int index, const pgr_k
             continue;
         lua_pushstring(L, leaf);
         lua_rawget(L, index);
-        snprintf(path, sizeof path, "%s%s%s", shown, *shown ? "." : "", leaf);
+        key_path(path, shown, leaf);
         if (!lua_isnil(L, -1))
             read_value(reader, L, lua_gettop(L), &keys[i], path, base);
         lua_pop(L, 1);
