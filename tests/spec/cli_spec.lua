@@ -211,14 +211,16 @@ describe("pgrun groups", function()
     os.remove(path)
   end)
 
-  -- Refused: exit 1, nothing on standard output, one message with the values in it.
+  -- Refused: exit 1, nothing on standard output, one message with the values in it (a wrong --set is
+  -- wrong usage: exit 2).
   local refused = {
     { "an illegal layout", { illegal }, "6" },
     { "a size that does not fit", { layout, "--world-size", "7" }, "7" },
     { "a family that does not exist", { layout, "--group", "tp-xx" }, "xx" },
     { "axes of two views", { layout, "--group", "tp-ep" }, "tp-ep" },
     { "a rank outside of the world", { layout, "--rank", "8" }, "8" },
-    { "a key that does not exist", { layout, "--set", "parallel.tq=4" }, "parallel.tq" },
+    { "a value out of range", { layout, "--set", "parallel.tp=0" }, "parallel.tp=0" },
+    { "a key that does not exist", { layout, "--set", "parallel.tq=4" }, "did you mean `parallel.tp`?", 2 },
     { "a missing file", { "/nonexistent/a.lua" }, "/nonexistent/a.lua" },
     { "a folder", { "/tmp" }, "/tmp" },
   }
@@ -227,7 +229,7 @@ describe("pgrun groups", function()
       it("refuses " .. case[1] .. " (" .. format .. ")", function()
         local got = pgrun("groups", "--format", format, table.unpack(case[2]))
         assert.equal("", got.out)
-        assert.equal(1, got.status)
+        assert.equal(case[4] or 1, got.status)
         assert.equal("pgrun: error: ", got.err:sub(1, 14))
         assert.is_truthy(got.err:find(case[3], 1, true), got.err)
       end)
