@@ -174,6 +174,7 @@ typedef struct pgr_router {
     int64_t *tokens_per_expert, *aux_counts;
     double *aux_score_sums, *z_sum;
     int64_t *reduced_counts; /* [sequences, experts], over the loss group */
+    double *totals;          /* [3]: aux loss, z sum and tokens, over the loss group */
 } pgr_router;
 
 /* The result of one routing; the arrays are the router's, in device memory. */

@@ -35,6 +35,7 @@ static pgr_status allocate(const pgr_site *site, pgr_router *router, pgr_error *
         {(void **)&router->reduced_counts, sums * (int64_t)sizeof(int64_t)},
         {(void **)&router->aux_score_sums, sums * (int64_t)sizeof(double)},
         {(void **)&router->z_sum, (int64_t)sizeof(double)},
+        {(void **)&router->totals, 3 * (int64_t)sizeof(double)},
         {(void **)&router->kept, isnan(config->capacity_factor) ? 0 : chosen},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -92,10 +93,10 @@ pgr_status pgr_router_create(const pgr_site *site, const pgr_router_config *conf
 void pgr_router_free(const pgr_site *site, pgr_router *router) {
     if (!router)
         return;
-    void *parts[] = {router->weight,        router->logits, router->weights,
-                     router->indices,       router->kept,   router->tokens_per_expert,
-                     router->aux_counts,    router->z_sum,  router->aux_score_sums,
-                     router->reduced_counts};
+    void *parts[] = {router->weight,         router->logits, router->weights,
+                     router->indices,        router->kept,   router->tokens_per_expert,
+                     router->aux_counts,     router->z_sum,  router->aux_score_sums,
+                     router->reduced_counts, router->totals};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         pgr_site_free(site, parts[i]);
     free(router);
@@ -117,6 +118,7 @@ pgr_status pgr_router_poison(const pgr_site *site, pgr_router *router, pgr_error
         {router->reduced_counts, sums * (int64_t)sizeof(int64_t)},
         {router->aux_score_sums, sums * (int64_t)sizeof(double)},
         {router->z_sum, (int64_t)sizeof(double)},
+        {router->totals, 3 * (int64_t)sizeof(double)},
         {router->kept, router->kept ? chosen : 0},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -175,18 +177,6 @@ static pgr_status route(const pgr_site *site, pgr_router *router, const uint8_t 
     return site->device->ops->router(site->device, &args, site->stream, error);
 }
 
-/* Sums a small host array over the loss group. */
-static pgr_status sum_over_group(const pgr_site *site, pgr_router *router, void *values,
-                                 int64_t count, pgr_dtype dtype, pgr_error *error) {
-    pgr_comm *comm = router->loss_group->comm;
-    if (!comm)
-        return PGR_OK;
-    pgr_request request = {0};
-    pgr_status status = comm->ops->all_reduce(comm, values, values, count, dtype, PGR_SUM,
-                                              site->stream, &request, error);
-    return status ? status : pgr_request_wait(&request, error);
-}
-
 /* Switch load balancing (Fedus et al. 2021, as Megatron-Core's switch_load_balancing_loss_func has
  * it): experts * coeff / (topk * T^2) * sum over experts of (sum of scores) * (tokens routed), T
  * the tokens of the group; each rank takes its own scores with the group's counts. seq_aux_loss
@@ -215,17 +205,32 @@ static pgr_status fetch(const pgr_site *site, void *host, const void *device, in
     return site->device->ops->copy(site->device, host, device, bytes, site->stream, error);
 }
 
-static pgr_status reduce_counts(const pgr_site *site, pgr_router *router, pgr_error *error) {
+/* Sums `count` elements over the loss group, or copies them in a group of one. */
+static pgr_status sum_over_group(const pgr_site *site, const pgr_router *router, const void *send,
+                                 void *receive, int64_t count, pgr_dtype dtype, pgr_error *error) {
     pgr_comm *comm = router->loss_group->comm;
-    int64_t count = router->sequences * router->config.experts;
+    if (!comm && send == receive)
+        return PGR_OK;
     if (!comm)
-        return site->device->ops->copy(site->device, router->reduced_counts, router->aux_counts,
-                                       count * (int64_t)sizeof(int64_t), site->stream, error);
+        return site->device->ops->copy(site->device, receive, send, count * pgr_dtype_bytes(dtype),
+                                       site->stream, error);
     pgr_request request = {0};
-    pgr_status status =
-        comm->ops->all_reduce(comm, router->aux_counts, router->reduced_counts, count, PGR_I64,
-                              PGR_SUM, site->stream, &request, error);
+    pgr_status status = comm->ops->all_reduce(comm, send, receive, count, dtype, PGR_SUM,
+                                              site->stream, &request, error);
     return status ? status : pgr_request_wait(&request, error);
+}
+
+/* {own aux loss, z sum, tokens} -> the group's sums, through device memory. */
+static pgr_status sum_totals(const pgr_site *site, const pgr_router *router, double totals[3],
+                             pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    int64_t bytes = 3 * (int64_t)sizeof *totals;
+    pgr_status status = ops->copy(site->device, router->totals, totals, bytes, site->stream, error);
+    if (!status)
+        status = sum_over_group(site, router, router->totals, router->totals, 3, PGR_F64, error);
+    if (!status)
+        status = fetch(site, totals, router->totals, bytes, error);
+    return status ? status : ops->stream_sync(site->device, site->stream, error);
 }
 
 /* The losses of the group: two small all-reduces, of the counts and of {aux, z, tokens}. */
@@ -237,24 +242,27 @@ static pgr_status losses(const pgr_site *site, pgr_router *router, pgr_routing *
     if (!scores)
         return pgr_error_set(error, PGR_LIMIT, "no memory for the router's losses");
     int64_t *counts = (int64_t *)(scores + sums);
-    double z_sum = 0;
-    pgr_status status = reduce_counts(site, router, error);
+    double totals[3] = {0, 0, (double)routing->tokens};
+    pgr_status status = sum_over_group(site, router, router->aux_counts, router->reduced_counts,
+                                       sums, PGR_I64, error);
     if (!status)
         status = fetch(site, counts, router->reduced_counts, sums * (int64_t)sizeof *counts, error);
     if (!status)
         status = fetch(site, scores, router->aux_score_sums, sums * (int64_t)sizeof *scores, error);
     if (!status)
-        status = fetch(site, &z_sum, router->z_sum, sizeof z_sum, error);
+        status = fetch(site, &totals[1], router->z_sum, sizeof totals[1], error);
     if (!status)
         status = site->device->ops->stream_sync(site->device, site->stream, error);
     if (!status) {
-        double total[] = {local_aux_loss(router, scores, counts), z_sum, (double)routing->tokens};
-        status = sum_over_group(site, router, total, 3, PGR_F64, error);
-        routing->aux_loss = config->aux_loss_type == PGR_NO_AUX_LOSS ? 0 : total[0];
-        routing->z_loss = total[2] > 0 ? config->z_loss_coeff * total[1] / total[2] : 0;
+        totals[0] = local_aux_loss(router, scores, counts);
+        status = sum_totals(site, router, totals, error);
     }
     free(scores);
-    return status;
+    if (status)
+        return status;
+    routing->aux_loss = config->aux_loss_type == PGR_NO_AUX_LOSS ? 0 : totals[0];
+    routing->z_loss = totals[2] > 0 ? config->z_loss_coeff * totals[1] / totals[2] : 0;
+    return PGR_OK;
 }
 
 /* Tokens that are no padding: each routed topk times. */
