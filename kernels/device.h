@@ -1,6 +1,6 @@
-/* device.h - the seam between layers and a device: memory, streams, events, and kernels as functions
- * over argument structs. The CPU module implements it with plain C and OpenBLAS; a CUDA module will
- * with cuBLASLt and CUDA C. Communication is not its business.
+/* device.h - the seam between layers and a device: memory, streams, events, and kernels as
+ * functions over argument structs. The CPU module implements it with plain C and OpenBLAS; a CUDA
+ * module will with cuBLASLt and CUDA C. Communication is not its business.
  *
  * Shapes are row-major, the last index fastest. A kernel is enqueued on its stream and may return
  * before it is done; on a CPU it is done when it returns. What a device cannot do is
@@ -21,10 +21,10 @@ typedef struct pgr_event pgr_event;   /* opaque; a point in a stream, with a tim
 /* An open device. A backend's own struct starts with this one. */
 typedef struct pgr_device {
     const pgr_device_ops *ops;
-    char name[128];       /* for people: "cpu: Intel(R) Xeon(R), 1 thread" */
-    const char *kind;     /* "cpu", "cuda": what the report's `device` says */
-    char identity[64];    /* what tells two devices apart: host and index, or a GPU's UUID */
-    int32_t threads;      /* CPU threads that products may use */
+    char name[128];    /* for people: "cpu: Intel(R) Xeon(R), 1 thread" */
+    const char *kind;  /* "cpu", "cuda": what the report's `device` says */
+    char identity[64]; /* what tells two devices apart: host and index, or a GPU's UUID */
+    int32_t threads;   /* CPU threads that products may use */
 } pgr_device;
 
 typedef struct pgr_device_open_args {
@@ -34,8 +34,8 @@ typedef struct pgr_device_open_args {
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-/* A named tensor of random values. Element `index` (64-bit, global: of the unsharded tensor) has the
- * value that Philox4x32-10 gives at counter (index / 4, tensor), key (seed), word index % 4: an
+/* A named tensor of random values. Element `index` (64-bit, global: of the unsharded tensor) has
+ * the value that Philox4x32-10 gives at counter (index / 4, tensor), key (seed), word index % 4: an
  * integer u, mapped to ((int32_t)(u >> 8) - 2^23) * 2^(exponent - 23), in [-2^exponent,
  * 2^exponent); then rounded to the dtype. Source: Salmon et al., "Parallel Random Numbers: As Easy
  * as 1, 2, 3", SC 2011. See random.h for the host function. */
@@ -59,10 +59,10 @@ typedef struct pgr_fill_args {
 
 /* y = act(x * w^T + bias), accumulated in f32. x [m, k], w [n, k] (as Megatron stores it: [out,
  * in]), bias [n] or NULL, y [m, n] or, for PGR_SWIGLU, [m, n/2]: rows 0 .. n/2-1 of w give the gate
- * g, the others the value u, and y = silu(g) * u. PGR_GELU is the tanh approximation that Megatron's
- * fused bias-GELU and cuBLASLt's epilogue use (Hendrycks & Gimpel 2016):
- * 0.5 z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))). `saved` (may be NULL) receives z = x w^T + bias,
- * [m, n] in `dtype`, for a backward pass. */
+ * g, the others the value u, and y = silu(g) * u. PGR_GELU is the tanh approximation that
+ * Megatron's fused bias-GELU and cuBLASLt's epilogue use (Hendrycks & Gimpel 2016): 0.5 z (1 +
+ * tanh(sqrt(2/pi) (z + 0.044715 z^3))). `saved` (may be NULL) receives z = x w^T + bias, [m, n] in
+ * `dtype`, for a backward pass. */
 typedef struct pgr_linear_args {
     const void *x, *w, *bias;
     void *y, *saved;
@@ -104,7 +104,8 @@ typedef struct pgr_context_args {
  * then weight *= scaling (if not NaN). With groups, the experts form `groups` equal groups of which
  * the `group_topk` best take part. Ties go to the lowest expert; NaN ranks highest; softmax selects
  * on logits, which it does not reorder. Rows whose `valid` is 0 are padding: indices -1, weights 0,
- * counted nowhere. Source: megatron/core/transformer/moe/moe_utils.py, topk_routing_with_score_function.
+ * counted nowhere. Source: megatron/core/transformer/moe/moe_utils.py,
+ * topk_routing_with_score_function.
  *
  * The auxiliary loss's sums use an unbiased, ungrouped top-k over normalised scores (softmax over
  * all experts; s / sum s otherwise), per sequence: token t belongs to sequence t % sequences. */

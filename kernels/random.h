@@ -1,4 +1,5 @@
-/* random.h - the counter-based generator on the host; device.h says how elements get their values. */
+/* random.h - the counter-based generator on the host; device.h says how elements get their values.
+ */
 #ifndef PGR_RANDOM_H
 #define PGR_RANDOM_H
 

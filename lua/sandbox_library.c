@@ -299,7 +299,7 @@ static const charged charged_functions[] = {
     {"string", "sub", string_cost},      {"string", "byte", string_cost},
     {"string", "pack", string_cost},     {"string", "unpack", string_cost},
     {"string", "packsize", string_cost}, {"table", "insert", insert_cost},
-    {"table", "remove", remove_cost},     {"table", "sort", sort_cost},
+    {"table", "remove", remove_cost},    {"table", "sort", sort_cost},
     {"table", "move", move_cost},        {"table", "concat", concat_cost},
     {"table", "unpack", unpack_cost},
 };

@@ -1,7 +1,7 @@
 /* comm.h - the job (its ranks, its device), and communicators for the plan's groups.
  *
- * Backends are modules, opened when a run needs them; each exports one table, `pgr_module`. A job is
- * bootstrapped by MPI (or by nothing: one rank alone), and groups are opened by MPI or NCCL. */
+ * Backends are modules, opened when a run needs them; each exports one table, `pgr_module`. A job
+ * is bootstrapped by MPI (or by nothing: one rank alone), and groups are opened by MPI or NCCL. */
 #ifndef PGR_COMM_H
 #define PGR_COMM_H
 
@@ -32,22 +32,23 @@ typedef struct pgr_module {
     const pgr_device_ops *device;
 } pgr_module;
 
-/* Opens libpgrun_<name>.so from $PGRUN_MODULE_PATH, or from where this pgrun's modules are (beside the
- * build, or ../lib/pgrun of the installed tree wherever that was moved). A module stays open.
+/* Opens libpgrun_<name>.so from $PGRUN_MODULE_PATH, or from where this pgrun's modules are (beside
+ * the build, or ../lib/pgrun of the installed tree wherever that was moved). A module stays open.
  * PGR_UNSUPPORTED names the file, the places looked at and the loader's reason. */
 pgr_status pgr_module_open(const char *name, const pgr_module **module, pgr_error *error);
 
 /* ---- the job ------------------------------------------------------------------------------- */
 
-/* Control traffic between all ranks on host memory, before and beside the communicators: the config,
- * digests, times, the verification's sums. All calls but rank, size, describe and abort are
+/* Control traffic between all ranks on host memory, before and beside the communicators: the
+ * config, digests, times, the verification's sums. All calls but rank, size, describe and abort are
  * collective. */
 struct pgr_bootstrap_ops {
     const char *name; /* "mpi", "self" */
     pgr_status (*open)(double init_timeout, pgr_bootstrap **bootstrap, pgr_error *error);
     int64_t (*rank)(const pgr_bootstrap *bootstrap);
     int64_t (*size)(const pgr_bootstrap *bootstrap);
-    void (*describe)(const pgr_bootstrap *bootstrap, char *text, size_t bytes); /* "Open MPI 4.1.4" */
+    void (*describe)(const pgr_bootstrap *bootstrap, char *text,
+                     size_t bytes);                            /* "Open MPI 4.1.4" */
     void (*timeout)(pgr_bootstrap *bootstrap, double seconds); /* for the calls below */
     pgr_status (*broadcast)(pgr_bootstrap *bootstrap, void *data, int64_t bytes, int64_t root,
                             pgr_error *error);
@@ -87,16 +88,19 @@ struct pgr_job {
  * SLURM_NTASKS), or 1. */
 int64_t pgr_launcher_size(void);
 
-/* Whether a launcher started this process as one of several ranks or as a job of its own with MPI. */
+/* Whether a launcher started this process as one of several ranks or as a job of its own with MPI.
+ */
 bool pgr_launcher_present(void);
 
 /* Collective. Opens the bootstrap: MPI where a launcher is present, else one rank alone. Must come
  * before any exit path under mpirun. PGR_USAGE where the launcher says more ranks than MPI sees.
- * Where it fails there is no job in which ranks could agree on who speaks: one rank's error (one per
- * host, where the reason is the host's) has the message, the others' is empty and not for printing. */
+ * Where it fails there is no job in which ranks could agree on who speaks: one rank's error (one
+ * per host, where the reason is the host's) has the message, the others' is empty and not for
+ * printing. */
 pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error);
 
-/* Collective. Chooses device and communication (auto: by all ranks together) and opens the device. */
+/* Collective. Chooses device and communication (auto: by all ranks together) and opens the device.
+ */
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error);
 
 /* Collective. Closes the device and the bootstrap and frees the job. NULL is allowed. */
@@ -133,8 +137,8 @@ struct pgr_comm {
 typedef struct pgr_comm_open_args {
     pgr_job *job;
     const char *family;
-    int64_t group, rank, size; /* colour, key and size of the group; size > 1 */
-    double timeout;            /* for later operations, seconds */
+    int64_t group, rank, size;    /* colour, key and size of the group; size > 1 */
+    double timeout;               /* for later operations, seconds */
     const pgr_nccl_options *nccl; /* or NULL */
 } pgr_comm_open_args;
 
@@ -145,8 +149,8 @@ typedef struct pgr_comm_open_args {
 struct pgr_comm_ops {
     const char *name; /* "mpi", "nccl" */
 
-    /* Opening: begin on every rank of the dimension in the same order, poll until done, then use it;
-     * or abort. Never blocks. */
+    /* Opening: begin on every rank of the dimension in the same order, poll until done, then use
+     * it; or abort. Never blocks. */
     pgr_status (*open_begin)(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error);
     pgr_status (*open_poll)(pgr_comm *comm, bool *done, pgr_error *error);
     void (*abort)(pgr_comm *comm); /* local: gives it up and frees it, whatever is under way */
@@ -183,14 +187,14 @@ struct pgr_comm_ops {
                                const int64_t *receive_counts, const int64_t *receive_displacements,
                                pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
                                pgr_error *error);
-    /* the same with counts and displacements in device memory, readable once `counts_ready` is done;
-     * they stay valid until the request is */
+    /* the same with counts and displacements in device memory, readable once `counts_ready` is
+     * done; they stay valid until the request is */
     pgr_status (*all_to_all_v_device)(pgr_comm *comm, const void *send, const int64_t *send_counts,
                                       const int64_t *send_displacements, void *receive,
                                       const int64_t *receive_counts,
-                                      const int64_t *receive_displacements,
-                                      pgr_event *counts_ready, pgr_dtype dtype, pgr_stream *stream,
-                                      pgr_request *request, pgr_error *error);
+                                      const int64_t *receive_displacements, pgr_event *counts_ready,
+                                      pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
+                                      pgr_error *error);
     pgr_status (*send)(pgr_comm *comm, const void *data, int64_t count, pgr_dtype dtype,
                        int64_t peer, pgr_stream *stream, pgr_request *request, pgr_error *error);
     pgr_status (*receive)(pgr_comm *comm, void *data, int64_t count, pgr_dtype dtype, int64_t peer,
@@ -212,9 +216,9 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
 typedef struct pgr_group {
     pgr_family family;
     int64_t index, rank, size;
-    pgr_comm *comm;       /* NULL for a group of one */
+    pgr_comm *comm;          /* NULL for a group of one */
     const char *shared_with; /* the family whose communicator this one uses, or NULL */
-    double open_seconds;  /* of this rank; 0 where nothing was opened */
+    double open_seconds;     /* of this rank; 0 where nothing was opened */
 } pgr_group;
 
 /* The open groups of a job, in plan order. */

@@ -2,7 +2,8 @@
  *
  *   status -> spec -> plan -> device -> comm -> layer -> workload -> report
  *
- * Link with `pkg-config --cflags --libs pgrun` or CMake's find_package(pgrun), target pgrun::pgrun. */
+ * Link with `pkg-config --cflags --libs pgrun` or CMake's find_package(pgrun), target pgrun::pgrun.
+ */
 #ifndef PGRUN_H
 #define PGRUN_H
 

@@ -33,8 +33,8 @@ typedef struct pgr_plan {
     int64_t world_size;
     int64_t rank_offset; /* added to every rank that is reported */
     char order[PGR_NAME_MAX];
-    int32_t view_count; /* 2, or 1 where parallel.expert_view = false */
-    pgr_view views[2];  /* PGR_VIEW_DENSE, PGR_VIEW_EXPERT */
+    int32_t view_count;      /* 2, or 1 where parallel.expert_view = false */
+    pgr_view views[2];       /* PGR_VIEW_DENSE, PGR_VIEW_EXPERT */
     bool world_size_assumed; /* nothing gave a size: this is the smallest legal one */
 } pgr_plan;
 
@@ -57,8 +57,8 @@ typedef struct pgr_family {
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error);
 
-/* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), or where dp is given
- * the one size that has it, dp*tp*cp*pp. */
+/* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), or where dp is
+ * given the one size that has it, dp*tp*cp*pp. */
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error);
 
 /* The size of an axis of either view by name ("tp", "edp"); 0 for an unknown name. */
@@ -72,8 +72,8 @@ int64_t pgr_plan_coordinate(const pgr_plan *plan, const char *axis, int64_t rank
 int32_t pgr_plan_family_count(const pgr_plan *plan);
 pgr_family pgr_plan_family_at(const pgr_plan *plan, int32_t index);
 
-/* The family of that name: a default one or any dash-joined set of axes of one view, in any order of
- * its axes. "tp-cp" and "cp-tp" are one family, named as asked for. PGR_INVALID with the known
+/* The family of that name: a default one or any dash-joined set of axes of one view, in any order
+ * of its axes. "tp-cp" and "cp-tp" are one family, named as asked for. PGR_INVALID with the known
  * names, and the nearest, otherwise. */
 pgr_status pgr_plan_family_find(const pgr_plan *plan, const char *name, pgr_family *family,
                                 pgr_error *error);

@@ -1,5 +1,5 @@
-/* spec.h - the checked content of a config as one plain C struct, and the one table of all keys that
- * drives parsing, defaults, `pgrun --help config` and the editor definitions. Knows no Lua. */
+/* spec.h - the checked content of a config as one plain C struct, and the one table of all keys
+ * that drives parsing, defaults, `pgrun --help config` and the editor definitions. Knows no Lua. */
 #ifndef PGR_SPEC_H
 #define PGR_SPEC_H
 
@@ -80,8 +80,8 @@ typedef struct pgr_spec {
 
     struct {
         int64_t tp, cp, pp, ep;
-        int64_t etp;     /* PGR_NIL: equals tp */
-        int64_t dp;      /* PGR_NIL: derived; given, it is asserted */
+        int64_t etp; /* PGR_NIL: equals tp */
+        int64_t dp;  /* PGR_NIL: derived; given, it is asserted */
         char order[PGR_NAME_MAX];
         bool sequence_parallel;
         int64_t vpp, pp_split, first_stage_layers, last_stage_layers; /* PGR_NIL: not given */
@@ -121,7 +121,8 @@ typedef struct pgr_spec {
         int64_t experts, topk; /* experts PGR_NIL: not given, a dense model */
         int64_t ffn;           /* PGR_NIL: not given */
         int64_t shared_ffn;
-        pgr_list layer_pattern; /* {n}: every n-th layer; more items: 1 = MoE, 0 = dense, per layer */
+        pgr_list
+            layer_pattern; /* {n}: every n-th layer; more items: 1 = MoE, 0 = dense, per layer */
         pgr_score score;
         bool pre_softmax;
         int64_t groups, group_topk; /* PGR_NIL: not given */
@@ -182,7 +183,7 @@ typedef enum pgr_key_type {
 
 /* One key of the config. The table below is the only place that lists keys. */
 typedef struct pgr_key {
-    const char *path;        /* "parallel.tp" */
+    const char *path; /* "parallel.tp" */
     pgr_key_type type;
     size_t offset;           /* of its storage in pgr_spec */
     double minimum, maximum; /* of an integer, a number or a list's items; inclusive */
@@ -217,7 +218,8 @@ void pgr_spec_free(pgr_spec *spec);
 uint64_t pgr_spec_digest(const pgr_spec *spec);
 
 /* Whether a run has every feature that this config asks for. PGR_UNSUPPORTED names each one that is
- * not there yet, with its key. What only groups and check read (stages, layer counts, ...) is fine. */
+ * not there yet, with its key. What only groups and check read (stages, layer counts, ...) is fine.
+ */
 pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error);
 
 const char *pgr_dtype_name(pgr_dtype dtype); /* "f32", "bf16", ... */
