@@ -117,6 +117,13 @@ describe("the command line", function()
     end
   end)
 
+  it("has the editor definitions that lie in the tree", function()
+    local file = assert(io.open("lua/pgrun.lua"))
+    local text = file:read("a")
+    file:close()
+    assert.equal(text, pgrun("--help", "luacats").out)
+  end)
+
   it("says what is not there yet", function()
     assert.same({ status = 3, out = "", err = "pgrun: error: pgrun check is not there yet\n" }, pgrun("check", layout))
     assert.same({ status = 3, out = "", err = "pgrun: error: pgrun explain is not there yet\n" },
