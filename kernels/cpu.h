@@ -24,6 +24,7 @@ typedef enum cpu_scratch {
     CPU_SCRATCH_W,
     CPU_SCRATCH_Z,
     CPU_SCRATCH_ROUTER,
+    CPU_SCRATCH_TILE,
     CPU_SCRATCHES
 } cpu_scratch;
 

@@ -9,7 +9,7 @@
 
 /* A panel of the output: large enough that OpenBLAS's packing of the operands is small beside the
  * product, small enough that the panel is in a shared cache when its epilogue reads it. */
-enum { PANEL_ROWS = 2048, PANEL_COLS = 1024 };
+enum { PANEL_ROWS = 2048, PANEL_COLS = 2048 };
 
 PGR_CLONES
 static void widen(const pgr_bf16 *restrict in, float *restrict out, int64_t count) {
@@ -22,20 +22,21 @@ static void widen_rows(const pgr_bf16 *in, int64_t ld, float *out, int64_t rows,
         widen(in + r * ld, out + r * cols, cols);
 }
 
-/* 0.5 z (1 + tanh(u)) = z / (1 + exp(-2 u)), u = sqrt(2/pi) (z + 0.044715 z^3). */
+/* 0.5 z (1 + tanh(u)) = z / (1 + exp(-2 u)), u = sqrt(2/pi) (z + 0.044715 z^3); the constants carry
+ * the factor -2 log2(e). */
 PGR_INLINE float gelu(float z) {
-    float u2 = z * (1.59576912f + 0.0713548163f * (z * z));
-    return z / (1.0f + vec_exp(-u2));
+    float c = vec_limit(z, 8.0f); /* beyond, gelu(z) is z or 0 in f32 */
+    return z / (1.0f + vec_exp2(c * (-2.30220819f - 0.102943239f * (c * c))));
 }
 
 PGR_INLINE float silu(float z) {
-    return z / (1.0f + vec_exp(-z));
+    return z / (1.0f + vec_exp2(-1.44269504f * vec_limit(z, 60.0f)));
 }
 
 /* One row of a panel. `z` holds x w^T of `cols` columns; with a gate, `u` holds the value half's
- * and z the gate's. Biases and saved rows may be NULL. */
+ * and z the gate's. Biases and saved rows may be NULL; y may be z. */
 typedef struct epilogue_row {
-    float *z, *u;
+    const float *z, *u;
     const float *bias_z, *bias_u;
     void *saved_z, *saved_u;
     void *y;
@@ -44,50 +45,51 @@ typedef struct epilogue_row {
     pgr_activation activation;
 } epilogue_row;
 
-PGR_INLINE void store_row(const float *restrict in, void *out, int64_t cols, pgr_dtype dtype) {
-    if (dtype == PGR_F32) {
-        if (out != (const void *)in)
-            memcpy(out, in, (size_t)cols * sizeof *in);
-        return;
-    }
-    pgr_bf16 *restrict narrow = out;
-    for (int64_t j = 0; j < cols; j++)
-        narrow[j] = pgr_bf16_from_f32(in[j]);
+/* Columns that an epilogue handles at a time, in the nearest cache. */
+enum { CHUNK = 256 };
+
+PGR_INLINE void store(const float *restrict in, void *out, int64_t at, int64_t count,
+                      pgr_dtype dtype) {
+    float *restrict f32 = (float *)out + at;
+    pgr_bf16 *restrict bf16 = (pgr_bf16 *)out + at;
+    if (dtype == PGR_F32)
+        for (int64_t j = 0; j < count; j++)
+            f32[j] = in[j];
+    else
+        for (int64_t j = 0; j < count; j++)
+            bf16[j] = pgr_bf16_from_f32(in[j]);
 }
 
-PGR_INLINE void bias_row(float *restrict z, const float *restrict bias, int64_t cols) {
-    for (int64_t j = 0; j < cols; j++)
-        z[j] += bias[j];
+PGR_INLINE void load(const float *restrict z, const float *restrict bias, int64_t at, int64_t count,
+                     float *restrict out) {
+    if (bias)
+        for (int64_t j = 0; j < count; j++)
+            out[j] = z[at + j] + bias[at + j];
+    else
+        for (int64_t j = 0; j < count; j++)
+            out[j] = z[at + j];
 }
 
 PGR_CLONES
 static void epilogue(const epilogue_row *row) {
-    float *restrict z = row->z;
-    const int64_t cols = row->cols;
-    if (row->activation == PGR_GELU && row->bias_z && !row->saved_z) { /* the usual: one pass */
-        const float *restrict bias = row->bias_z;
-        for (int64_t j = 0; j < cols; j++)
-            z[j] = gelu(z[j] + bias[j]);
-        store_row(z, row->y, cols, row->y_dtype);
-        return;
+    for (int64_t at = 0; at < row->cols; at += CHUNK) {
+        int64_t count = row->cols - at < CHUNK ? row->cols - at : CHUNK;
+        float z[CHUNK] __attribute__((aligned(64))), u[CHUNK] __attribute__((aligned(64)));
+        load(row->z, row->bias_z, at, count, z);
+        if (row->saved_z)
+            store(z, row->saved_z, at, count, row->saved_dtype);
+        if (row->activation == PGR_GELU)
+            for (int64_t j = 0; j < count; j++)
+                z[j] = gelu(z[j]);
+        if (row->activation == PGR_SWIGLU) {
+            load(row->u, row->bias_u, at, count, u);
+            if (row->saved_u)
+                store(u, row->saved_u, at, count, row->saved_dtype);
+            for (int64_t j = 0; j < count; j++)
+                z[j] = silu(z[j]) * u[j];
+        }
+        store(z, row->y, at, count, row->y_dtype);
     }
-    if (row->bias_z)
-        bias_row(z, row->bias_z, cols);
-    if (row->saved_z)
-        store_row(z, row->saved_z, cols, row->saved_dtype);
-    if (row->activation == PGR_GELU)
-        for (int64_t j = 0; j < cols; j++)
-            z[j] = gelu(z[j]);
-    if (row->activation == PGR_SWIGLU) {
-        float *restrict u = row->u;
-        if (row->bias_u)
-            bias_row(u, row->bias_u, cols);
-        if (row->saved_u)
-            store_row(u, row->saved_u, cols, row->saved_dtype);
-        for (int64_t j = 0; j < cols; j++)
-            z[j] = silu(z[j]) * u[j];
-    }
-    store_row(z, row->y, cols, row->y_dtype);
 }
 
 /* One call's fixed facts, worked out once. */
@@ -133,13 +135,27 @@ static const float *bias_panel(const pgr_linear_args *a, int64_t col, int64_t co
 }
 
 static void product(const float *x, int64_t ldx, const float *w, int64_t ldw, float *z, int64_t ldz,
-                    int64_t m, int64_t n, int64_t k) {
+                    int64_t m, int64_t n, int64_t k, float beta) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1.0f, x,
-                (int)(ldx > 0 ? ldx : 1), w, (int)(ldw > 0 ? ldw : 1), 0.0f, z, (int)ldz);
+                (int)(ldx > 0 ? ldx : 1), w, (int)(ldw > 0 ? ldw : 1), beta, z, (int)ldz);
 }
 
 static void *offset(void *base, int64_t elements, int64_t element) {
     return base ? (char *)base + elements * element : NULL;
+}
+
+/* x w^T into the panel's z. With a gate, the value half's columns come after the gate's. */
+static void panel_product(const linear *l, const float *x, int64_t ldx, float *z, int64_t ldz,
+                          int64_t rows, int64_t col, int64_t cols, float beta) {
+    const pgr_linear_args *a = l->args;
+    bool whole = l->gated && cols == l->out_cols; /* then both halves are one product */
+    int64_t ldw, width = whole ? a->n : cols;
+    const float *w = w_panel(l, col, width, &ldw);
+    product(x, ldx, w, ldw, z, ldz, rows, width, a->k, beta);
+    if (l->gated && !whole) {
+        w = w_panel(l, l->out_cols + col, cols, &ldw);
+        product(x, ldx, w, ldw, z + cols, ldz, rows, cols, a->k, beta);
+    }
 }
 
 /* Columns [col, col + cols) of rows [row, row + rows) of y. `x` is the rows' panel of x. */
@@ -147,29 +163,28 @@ static void panel(const linear *l, const float *x, int64_t ldx, int64_t row, int
                   int64_t col, int64_t cols) {
     const pgr_linear_args *a = l->args;
     float wide[2][PANEL_COLS];
-    int64_t ldw, ldz = l->direct ? a->ldy : l->gated ? 2 * l->panel_cols : l->panel_cols;
-    float *z = l->direct ? (float *)a->y + row * a->ldy + col : l->z;
-    const float *w = w_panel(l, col, cols, &ldw);
-    product(x, ldx, w, ldw, z, ldz, rows, cols, a->k);
-    if (l->gated) {
-        w = w_panel(l, l->out_cols + col, cols, &ldw);
-        product(x, ldx, w, ldw, z + l->panel_cols, ldz, rows, cols, a->k);
-    }
-    if (l->direct && !a->bias && !a->saved && a->activation == PGR_NO_ACTIVATION)
-        return;
     const float *bias_z = bias_panel(a, col, cols, wide[0]);
     const float *bias_u = l->gated ? bias_panel(a, l->out_cols + col, cols, wide[1]) : NULL;
+    int64_t ldz = l->direct ? a->ldy : l->gated ? 2 * cols : cols;
+    float *z = l->direct ? (float *)a->y + row * a->ldy + col : l->z;
+    if (l->direct && !a->saved && a->activation == PGR_NO_ACTIVATION) {
+        /* the product adds to the bias: OpenBLAS would else write zeros first */
+        for (int64_t r = 0; bias_z && r < rows; r++)
+            memcpy(z + r * ldz, bias_z, (size_t)cols * sizeof *z);
+        panel_product(l, x, ldx, z, ldz, rows, col, cols, bias_z ? 1.0f : 0.0f);
+        return;
+    }
+    panel_product(l, x, ldx, z, ldz, rows, col, cols, 0.0f);
     for (int64_t r = 0; r < rows; r++) {
-        int64_t at = row + r;
+        int64_t at = (row + r) * a->n + col;
         epilogue(&(epilogue_row){
             .z = z + r * ldz,
-            .u = l->gated ? z + r * ldz + l->panel_cols : NULL,
+            .u = l->gated ? z + r * ldz + cols : NULL,
             .bias_z = bias_z,
             .bias_u = bias_u,
-            .saved_z = offset(a->saved, at * a->n + col, l->element),
-            .saved_u =
-                l->gated ? offset(a->saved, at * a->n + l->out_cols + col, l->element) : NULL,
-            .y = offset(a->y, at * a->ldy + col, l->y_element),
+            .saved_z = offset(a->saved, at, l->element),
+            .saved_u = l->gated ? offset(a->saved, at + l->out_cols, l->element) : NULL,
+            .y = offset(a->y, (row + r) * a->ldy + col, l->y_element),
             .cols = cols,
             .saved_dtype = a->dtype,
             .y_dtype = a->y_dtype,
@@ -207,8 +222,9 @@ static pgr_status scratch(pgr_device *device, linear *l, pgr_error *error) {
         status =
             pgr_cpu_scratch(device, CPU_SCRATCH_X, l->panel_rows * a->k * 4, (void **)&l->x, error);
         if (status == PGR_OK)
-            status = pgr_cpu_scratch(device, CPU_SCRATCH_W, l->panel_cols * a->k * 4,
-                                     (void **)&l->w, error);
+            status = pgr_cpu_scratch(device, CPU_SCRATCH_W,
+                                     l->panel_cols * (l->gated ? 2 : 1) * a->k * 4, (void **)&l->w,
+                                     error);
     }
     if (status == PGR_OK && !l->direct)
         status = pgr_cpu_scratch(device, CPU_SCRATCH_Z,
@@ -233,7 +249,7 @@ pgr_status pgr_cpu_linear(pgr_device *device, const pgr_linear_args *args, pgr_s
     l.out_cols = l.gated ? args->n / 2 : args->n;
     l.direct = args->y_dtype == PGR_F32 && !l.gated;
     l.panel_rows = smaller(args->m, PANEL_ROWS);
-    l.panel_cols = smaller(l.out_cols, l.gated ? PANEL_COLS / 2 : PANEL_COLS);
+    l.panel_cols = smaller(l.out_cols, PANEL_COLS);
     status = scratch(device, &l, error);
     if (status != PGR_OK)
         return status;

@@ -218,9 +218,13 @@ pgr_status pgr_cpu_router(pgr_device *device, const pgr_router_args *args, pgr_s
                           pgr_error *error) {
     (void)stream;
     router_row row;
+    void *tile = NULL;
     pgr_status status = check(args, error);
     if (status == PGR_OK)
         status = row_scratch(device, args->experts, &row, error);
+    if (status == PGR_OK && pgr_cpu_router_tiled(args))
+        status = pgr_cpu_scratch(device, CPU_SCRATCH_TILE, pgr_cpu_router_tile_floats(args) * 4,
+                                 &tile, error);
     if (status != PGR_OK)
         return status;
     size_t sums = (size_t)(args->sequences * args->experts);
@@ -231,6 +235,10 @@ pgr_status pgr_cpu_router(pgr_device *device, const pgr_router_args *args, pgr_s
         memset(args->aux_score_sums, 0, sums * sizeof(double));
     if (args->z_sum)
         *args->z_sum = 0;
+    if (tile) {
+        pgr_cpu_router_tiles(args, &row, tile);
+        return PGR_OK;
+    }
     for (int64_t token = 0; token < args->tokens; token++)
         pgr_cpu_router_token(&row, args, token);
     return PGR_OK;

@@ -14,4 +14,15 @@ typedef struct router_row {
 /* Routes one token and adds it to the sums. */
 void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, int64_t token);
 
+/* Whether the fast form handles these arguments: softmax without groups, topk and experts within
+ * its limits. */
+bool pgr_cpu_router_tiled(const pgr_router_args *args);
+
+/* Floats of scratch that it needs, aligned to 64 bytes. */
+int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args);
+
+/* Routes all tokens, sixteen at a time. The outputs that sum are zero before. `row` is for the
+ * tokens that it leaves to the plain form. */
+void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, float *scratch);
+
 #endif

@@ -19,28 +19,47 @@ PGR_INLINE int32_t vec_bits(float value) {
     return bits;
 }
 
-/* e^x, within 2 units in the last place on [-87.3, 88.3] and clamped to that range outside; NaN
- * stays NaN. x = n ln 2 + r with |r| <= ln 2 / 2 (Cody & Waite's split of ln 2), a polynomial of
- * degree 6 for e^r (the coefficients of Cephes' expf), and 2^n added to the exponent's bits. */
-PGR_INLINE float vec_exp(float x) {
-    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    float c = x < -87.3f ? -87.3f : x;
-    c = c > 88.3f ? 88.3f : c;
-    float shifted = c * 1.44269504f + magic;
-    float n = shifted - magic;
-    float r = c - n * 0.693359375f;
-    r = r + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    /* as unsigned: NaN's bits may overflow, and stay some NaN's or are replaced below */
+/* x with its magnitude limited to `limit` > 0; NaN becomes +-limit. In integers, because gcc turns
+ * comparisons with float constants into branches that do not vectorise well. */
+PGR_INLINE float vec_limit(float x, float limit) {
+    int32_t sign = vec_bits(x) & INT32_MIN, size = vec_bits(x) & INT32_MAX, most = vec_bits(limit);
+    return vec_float(sign | (size < most ? size : most));
+}
+
+/* 2^x for |x| <= 126, within 2 units in the last place: 2^n 2^r with n = round(x), by adding and
+ * subtracting 1.5 * 2^23, and a polynomial for 2^r (the coefficients of Cephes' exp2f). */
+PGR_INLINE float vec_exp2(float x) {
+    const float magic = 12582912.0f;
+    float shifted = x + magic;
+    float r = x - (shifted - magic);
+    float p = 1.535336188e-4f;
+    p = p * r + 1.339887440e-3f;
+    p = p * r + 9.618437357e-3f;
+    p = p * r + 5.550332471e-2f;
+    p = p * r + 2.402264791e-1f;
+    p = p * r + 6.931472028e-1f;
+    p = p * r + 1.0f;
     uint32_t exponent = (uint32_t)vec_bits(shifted) << 23;
-    float e = vec_float((int32_t)((uint32_t)vec_bits(p) + exponent));
-    return x != x ? x : e;
+    return vec_float((int32_t)((uint32_t)vec_bits(p) + exponent));
+}
+
+/* ln x for normal x > 0: exponent and a mantissa in [1/sqrt(2), sqrt(2)), and Cephes' polynomial.
+ */
+PGR_INLINE float vec_log(float x) {
+    int32_t biased = vec_bits(x) - 0x3f3504f3; /* 1/sqrt(2) */
+    float n = (float)(biased >> 23);
+    float f = vec_float((biased & 0x7fffff) + 0x3f3504f3) - 1.0f;
+    float p = 7.0376836292e-2f;
+    p = p * f - 1.1514610310e-1f;
+    p = p * f + 1.1676998740e-1f;
+    p = p * f - 1.2420140846e-1f;
+    p = p * f + 1.4249322787e-1f;
+    p = p * f - 1.6668057665e-1f;
+    p = p * f + 2.0000714765e-1f;
+    p = p * f - 2.4999993993e-1f;
+    p = p * f + 3.3333331174e-1f;
+    float f2 = f * f;
+    return p * f2 * f - 0.5f * f2 + f + n * 0.693147181f;
 }
 
 #endif

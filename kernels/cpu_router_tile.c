@@ -1,0 +1,302 @@
+/* cpu_router_tile.c - the router's fast form: softmax without groups. Sixteen tokens are transposed
+ * into a tile [experts][16], so that every step is a loop over 16 tokens that vectorises without
+ * sums across a vector. The k-th highest logit of each token is a threshold; the experts at or
+ * above it are bits of a mask, read off in ascending order. What the threshold cannot decide (ties)
+ * or holds no finite number goes the plain way. */
+#include <math.h>
+#include <string.h>
+
+#include "bf16.h"
+#include "cpu_router.h"
+#include "vec.h"
+
+enum {
+    LANES = 16,
+    TOPK_MAX = 8,
+    EXPERTS_MAX = 1024,
+    WORDS_MAX = EXPERTS_MAX / 32,
+    FLUSH_TILES = 64 /* f32 partial sums of 64 probabilities per lane before doubles take them */
+};
+
+#define ALIGNED __attribute__((aligned(64)))
+
+/* What one tile leaves for the tokens' own steps. */
+typedef struct tile_result {
+    float max[LANES] ALIGNED, threshold[LANES] ALIGNED, sum[LANES] ALIGNED;
+    uint32_t mask[WORDS_MAX][LANES] ALIGNED; /* bit e % 32 of word e / 32: logit >= threshold */
+} tile_result;
+
+bool pgr_cpu_router_tiled(const pgr_router_args *args) {
+    bool grouped = args->groups > 0 && args->group_topk > 0;
+    return args->score == PGR_SOFTMAX && !grouped && !args->expert_bias && args->topk <= TOPK_MAX &&
+           args->experts <= EXPERTS_MAX && LANES % args->sequences == 0;
+}
+
+/* Scratch: the tile, the partial sums, sixteen widened rows, and one row of zeros. */
+int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args) {
+    return (3 * LANES + 1) * args->experts;
+}
+
+typedef float vec4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t vec4i __attribute__((vector_size(16)));
+
+/* Four rows' columns e .. e + 3 into lanes lane .. lane + 3. */
+PGR_INLINE void transpose4(const float *const *rows, int64_t e, float *tile, int64_t lane) {
+    vec4 a = *(const vec4 *)(rows[lane] + e), b = *(const vec4 *)(rows[lane + 1] + e);
+    vec4 c = *(const vec4 *)(rows[lane + 2] + e), d = *(const vec4 *)(rows[lane + 3] + e);
+    vec4 ab0 = __builtin_shuffle(a, b, (vec4i){0, 4, 1, 5});
+    vec4 ab1 = __builtin_shuffle(a, b, (vec4i){2, 6, 3, 7});
+    vec4 cd0 = __builtin_shuffle(c, d, (vec4i){0, 4, 1, 5});
+    vec4 cd1 = __builtin_shuffle(c, d, (vec4i){2, 6, 3, 7});
+    float *out = tile + e * LANES + lane;
+    *(vec4 *)out = __builtin_shuffle(ab0, cd0, (vec4i){0, 1, 4, 5});
+    *(vec4 *)(out + LANES) = __builtin_shuffle(ab0, cd0, (vec4i){2, 3, 6, 7});
+    *(vec4 *)(out + 2 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){0, 1, 4, 5});
+    *(vec4 *)(out + 3 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){2, 3, 6, 7});
+}
+
+PGR_INLINE void transpose(const float *const *rows, int64_t experts, float *tile) {
+    int64_t whole = experts & ~(int64_t)3;
+    for (int64_t e = 0; e < whole; e += 4)
+        for (int64_t lane = 0; lane < LANES; lane += 4)
+            transpose4(rows, e, tile, lane);
+    for (int64_t e = whole; e < experts; e++)
+        for (int64_t lane = 0; lane < LANES; lane++)
+            tile[e * LANES + lane] = rows[lane][e];
+}
+
+/* Keeps the `topk` highest logits of each lane sorted, by insertion; values alone, no indices. */
+PGR_INLINE void insert_all(const float *restrict tile, int64_t experts, const int topk,
+                           tile_result *out) {
+    float top[TOPK_MAX][LANES] ALIGNED;
+    for (int j = 0; j < topk; j++)
+        for (int l = 0; l < LANES; l++)
+            top[j][l] = -INFINITY;
+    for (int64_t e = 0; e < experts; e++) {
+        for (int l = 0; l < LANES; l++) {
+            float x = tile[e * LANES + l];
+#pragma GCC unroll 8
+            for (int j = 0; j < topk; j++) {
+                float held = top[j][l];
+                top[j][l] = x > held ? x : held;
+                x = x > held ? held : x;
+            }
+        }
+    }
+    memcpy(out->max, top[0], sizeof out->max);
+    memcpy(out->threshold, top[topk - 1], sizeof out->threshold);
+}
+
+PGR_CLONES
+static void find_threshold(const float *const *rows, int64_t experts, int64_t topk,
+                           float *restrict tile, tile_result *out) {
+    transpose(rows, experts, tile);
+    switch (topk) { /* constants, so that the insertion is unrolled */
+    case 1:
+        insert_all(tile, experts, 1, out);
+        break;
+    case 2:
+        insert_all(tile, experts, 2, out);
+        break;
+    case 3:
+        insert_all(tile, experts, 3, out);
+        break;
+    case 4:
+        insert_all(tile, experts, 4, out);
+        break;
+    case 5:
+        insert_all(tile, experts, 5, out);
+        break;
+    case 6:
+        insert_all(tile, experts, 6, out);
+        break;
+    case 7:
+        insert_all(tile, experts, 7, out);
+        break;
+    default:
+        insert_all(tile, experts, 8, out);
+        break;
+    }
+}
+
+/* Turns the tile into exp(logit - max), sums it, and marks the experts at or above the threshold.
+ * False where a logit is not finite. */
+PGR_CLONES
+static bool exponentials(float *restrict tile, int64_t experts, tile_result *restrict r) {
+    float sum[LANES] ALIGNED = {0}, check[LANES] ALIGNED = {0};
+    for (int64_t first = 0; first < experts; first += 32) {
+        uint32_t mask[LANES] ALIGNED = {0};
+        int64_t last = first + 32 < experts ? first + 32 : experts;
+        for (int64_t e = first; e < last; e++) {
+            const uint32_t bit = (uint32_t)1 << (e - first);
+            for (int l = 0; l < LANES; l++) {
+                float x = tile[e * LANES + l], d = x - r->max[l];
+                float p = vec_exp2(1.44269504f * vec_limit(d, 87.0f));
+                mask[l] |= x >= r->threshold[l] ? bit : 0;
+                sum[l] += p;
+                check[l] += d;
+                tile[e * LANES + l] = p;
+            }
+        }
+        memcpy(r->mask[first / 32], mask, sizeof mask);
+    }
+    memcpy(r->sum, sum, sizeof sum);
+    int bad = 0;
+    for (int l = 0; l < LANES; l++)
+        bad |= !(check[l] > -INFINITY); /* NaN too */
+    return !bad;
+}
+
+/* sums[e][lane] += probability. */
+PGR_CLONES
+static void add_scores(const float *restrict tile, const float *restrict inverse, int64_t experts,
+                       float *restrict sums) {
+    for (int64_t e = 0; e < experts; e++)
+        for (int l = 0; l < LANES; l++)
+            sums[e * LANES + l] += tile[e * LANES + l] * inverse[l];
+}
+
+PGR_CLONES
+static double z_squares(const tile_result *r, const float *restrict active) {
+    float z[LANES] ALIGNED;
+    double total = 0;
+    for (int l = 0; l < LANES; l++) {
+        float log_sum_exp = vec_log(r->sum[l]) + r->max[l];
+        z[l] = log_sum_exp * log_sum_exp * active[l];
+    }
+    for (int l = 0; l < LANES; l++)
+        total += z[l];
+    return total;
+}
+
+PGR_CLONES
+static void widen_row(const pgr_bf16 *restrict in, float *restrict out, int64_t count) {
+    for (int64_t e = 0; e < count; e++)
+        out[e] = pgr_bf16_to_f32(in[e]);
+}
+
+/* The bits of a token's mask in ascending order; false unless there are exactly `topk`. */
+static inline bool read_mask(const tile_result *r, int64_t words, int lane, int64_t topk,
+                             int32_t *picks) {
+    int64_t count = 0;
+    for (int64_t w = 0; w < words; w++) {
+        for (uint32_t bits = r->mask[w][lane]; bits; bits &= bits - 1) {
+            if (count == topk)
+                return false;
+            picks[count++] = (int32_t)(w * 32 + __builtin_ctz(bits));
+        }
+    }
+    return count == topk;
+}
+
+/* Where several experts tie at the threshold, the lowest of them fill what is left. */
+static void break_ties(const float *logits, int64_t experts, float threshold, int64_t topk,
+                       int32_t *picks) {
+    int64_t left = topk, count = 0;
+    for (int64_t e = 0; e < experts; e++)
+        left -= logits[e] > threshold;
+    for (int64_t e = 0; e < experts && count < topk; e++)
+        if (logits[e] > threshold || (logits[e] == threshold && left-- > 0))
+            picks[count++] = (int32_t)e;
+}
+
+/* Indices, weights and counts of the tile's tokens. */
+static void emit(const pgr_router_args *args, int64_t first, const float *const *rows,
+                 const float *tile, const tile_result *r, const float *inverse) {
+    const int64_t k = args->topk, words = (args->experts + 31) / 32;
+    const float scaling = isnan(args->scaling) ? 1.0f : (float)args->scaling;
+    for (int l = 0; l < LANES && first + l < args->tokens; l++) {
+        int32_t *picks = args->indices + (first + l) * k;
+        float *weights = args->weights + (first + l) * k, sum = 0;
+        if (args->valid && !args->valid[first + l]) {
+            for (int64_t j = 0; j < k; j++) {
+                picks[j] = -1;
+                weights[j] = 0;
+            }
+            continue;
+        }
+        if (!read_mask(r, words, l, k, picks))
+            break_ties(rows[l], args->experts, r->threshold[l], k, picks);
+        for (int64_t j = 0; j < k; j++) {
+            weights[j] = tile[picks[j] * LANES + l];
+            sum += weights[j];
+            args->tokens_per_expert[picks[j]]++;
+        }
+        float factor = args->pre_softmax ? inverse[l] * scaling : scaling / sum;
+        for (int64_t j = 0; j < k; j++)
+            weights[j] *= factor;
+        if (args->aux_counts && args->sequences > 1)
+            for (int64_t j = 0; j < k; j++)
+                args->aux_counts[l % args->sequences * args->experts + picks[j]]++;
+    }
+}
+
+/* Adds the partial sums to the doubles and clears them. Lane l is of sequence l % sequences, since
+ * sequences divides LANES and tiles begin at multiples of LANES. */
+static void flush_scores(const pgr_router_args *args, float *sums) {
+    for (int64_t e = 0; e < args->experts; e++)
+        for (int64_t l = 0; l < LANES; l++)
+            args->aux_score_sums[l % args->sequences * args->experts + e] += sums[e * LANES + l];
+    memset(sums, 0, (size_t)(args->experts * LANES) * sizeof *sums);
+}
+
+static void plain_tokens(const router_row *row, const pgr_router_args *args, int64_t first) {
+    for (int64_t token = first; token < first + LANES && token < args->tokens; token++)
+        pgr_cpu_router_token(row, args, token);
+}
+
+/* One token's logits as f32: as they are, widened into `wide`, or zeros for padding. */
+static const float *token_row(const pgr_router_args *args, int64_t token, float *wide,
+                              const float *zeros) {
+    if (token >= args->tokens || (args->valid && !args->valid[token]))
+        return zeros;
+    if (args->dtype == PGR_F32)
+        return (const float *)args->logits + token * args->experts;
+    widen_row((const pgr_bf16 *)args->logits + token * args->experts, wide, args->experts);
+    return wide;
+}
+
+void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, float *scratch) {
+    const int64_t experts = args->experts;
+    float *tile = scratch, *sums = tile + LANES * experts, *wide = sums + LANES * experts;
+    float *zeros = wide + LANES * experts;
+    memset(sums, 0, (size_t)(LANES * experts) * sizeof *sums);
+    memset(zeros, 0, (size_t)experts * sizeof *zeros);
+    double z = 0;
+    int64_t pending = 0;
+    pgr_router_args plain = *args; /* with one sequence, aux_counts are filled at the end */
+    if (args->sequences == 1)
+        plain.aux_counts = NULL;
+    for (int64_t first = 0; first < args->tokens; first += LANES) {
+        const float *rows[LANES];
+        float active[LANES] ALIGNED, inverse[LANES] ALIGNED;
+        tile_result r;
+        for (int l = 0; l < LANES; l++) {
+            rows[l] = token_row(args, first + l, wide + l * experts, zeros);
+            active[l] = rows[l] == zeros ? 0.0f : 1.0f;
+        }
+        find_threshold(rows, experts, args->topk, tile, &r);
+        if (!exponentials(tile, experts, &r)) {
+            plain_tokens(row, &plain, first);
+            continue;
+        }
+        for (int l = 0; l < LANES; l++)
+            inverse[l] = active[l] / r.sum[l];
+        emit(args, first, rows, tile, &r, inverse);
+        if (args->z_sum)
+            z += z_squares(&r, active);
+        if (args->aux_score_sums) {
+            add_scores(tile, inverse, experts, sums);
+            if (++pending == FLUSH_TILES) {
+                flush_scores(args, sums);
+                pending = 0;
+            }
+        }
+    }
+    if (args->aux_score_sums)
+        flush_scores(args, sums);
+    if (args->z_sum)
+        *args->z_sum += z;
+    if (args->aux_counts && args->sequences == 1)
+        memcpy(args->aux_counts, args->tokens_per_expert, (size_t)experts * sizeof(int64_t));
+}
