@@ -39,11 +39,11 @@ fi
 
 wants "$("$program" --version)" "pgrun $(sed -n 's/^Version: //p' "$lib/pkgconfig/pgrun.pc")"
 # (The layout names its own world size, or the smallest one is taken.)
-"$program" groups "$tree/share/pgrun/configs/quickstart.lua" --format json | grep -q '"world_size"'
+"$program" groups "$tree/share/pgrun/configs/quickstart.lua" --format json | grep '"world_size"' >/dev/null
 
 # The sanitizers' run time must come first in a program whose library has it.
 flags=(-Wall -Werror)
-if nm -D "$lib/libpgrun.so" | grep -q __asan_init; then
+if [[ $(readelf -d "$lib/libpgrun.so") == *libasan* ]]; then
     flags+=('-fsanitize=address,undefined')
 fi
 said="tp: 4 groups of 2, module cpu"
