@@ -3,6 +3,7 @@
 #include "config_reader.h"
 
 #include <lauxlib.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,8 @@ static void describe_found(lua_State *L, int index, bool typed, char *text, size
                      typed ? ", an integer" : "");
         } else {
             char number[40];
-            snprintf(number, sizeof number, "%.14g", lua_tonumber(L, index));
+            double value = lua_tonumber(L, index);
+            snprintf(number, sizeof number, "%.14g", isnan(value) ? fabs(value) : value);
             bool plain = strspn(number, "-0123456789") == strlen(number);
             snprintf(text, bytes, "%s%s%s", number, plain ? ".0" : "", typed ? ", a float" : "");
         }

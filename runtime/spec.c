@@ -329,6 +329,10 @@ pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error) {
     if (spec->padding.packed.count)
         missing(text, sizeof text, "padding.packed", NULL);
     missing_run(spec, text, sizeof text);
+    if (!text[0] && spec->run.workloads.count == 0)
+        return pgr_error_set(error, PGR_INVALID,
+                             "run.workloads is empty: there is nothing to run; name some of mlp, "
+                             "router and context");
     if (!text[0])
         return PGR_OK;
     return pgr_error_set(error, PGR_UNSUPPORTED,

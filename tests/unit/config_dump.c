@@ -8,6 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static void print_integer(int64_t value) {
+    if (value == PGR_NIL)
+        printf("nil\n");
+    else
+        printf("%" PRId64 "\n", value);
+}
+
 static void print_list(const pgr_list *list) {
     printf("{");
     for (int64_t i = 0; i < list->count; i++)
@@ -43,16 +50,10 @@ static void print_nccl(const pgr_spec *spec) {
     printf("%" PRId64 "\n", spec->run.nccl.count);
     for (int64_t i = 0; i < spec->run.nccl.count; i++) {
         const pgr_nccl_options *options = &spec->run.nccl.items[i];
-        printf("run.nccl.%s=%" PRId64 " %d %d %s\n", options->family, options->max_ctas,
-               options->split_share, options->high_priority, options->net_name);
+        printf("run.nccl.%s=%d %d %s ", options->family, options->split_share,
+               options->high_priority, options->net_name);
+        print_integer(options->max_ctas);
     }
-}
-
-static void print_integer(int64_t value) {
-    if (value == PGR_NIL)
-        printf("nil\n");
-    else
-        printf("%" PRId64 "\n", value);
 }
 
 static void print_number(double value) {
