@@ -87,6 +87,7 @@ typedef enum opening {
 } opening;
 
 struct pgr_groups {
+    pgr_groups *next; /* in given_up */
     pgr_job *job;
     pgr_plan plan;
     int64_t count;
@@ -101,6 +102,10 @@ struct pgr_groups {
     identity *sent, *identities; /* buffers of comm */
     exact_sums *sums;            /* a buffer of comm */
 };
+
+/* Groups that were given up while an operation was under way: the backend may still write into
+ * their buffers, so that they stay until the process ends. */
+static pgr_groups *given_up;
 
 /* Host memory and a buffer of a communicator: the same on a CPU, else by the device's copy. */
 static pgr_status buffer_copy(const pgr_job *job, void *to, const void *from, int64_t bytes,
@@ -520,9 +525,9 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (!groups) {
         return;
     }
+    bool under_way = groups->comm && groups->request.state;
     if (groups->comm) {
-        /* What is under way may still be written into: those buffers are left. */
-        if (!groups->request.state) {
+        if (!under_way) {
             buffers_free(groups);
         }
         groups->comm->ops->abort(groups->comm);
@@ -532,6 +537,11 @@ void pgr_groups_abort(pgr_groups *groups) {
         if (group->comm && groups->opened_by[i] == i) {
             group->comm->ops->abort(group->comm);
         }
+    }
+    if (under_way) {
+        groups->next = given_up;
+        given_up = groups;
+        return;
     }
     groups_free(groups);
 }

@@ -1,5 +1,5 @@
-/* comm_self.c - the bootstrap of one rank alone: no launcher, no MPI. It has no communicators, since
- * a group of one gets none. */
+/* comm_self.c - the bootstrap of one rank alone: no launcher, no MPI. It has no communicators,
+ * since a group of one gets none. */
 #include "comm_self.h"
 
 #include <stdio.h>
@@ -69,8 +69,8 @@ static pgr_status self_barrier(pgr_bootstrap *bootstrap, pgr_error *error) {
     return PGR_OK;
 }
 
-/* Ends this process without its exit handlers, as MPI_Abort would: the caller may be any thread, and
- * has printed what there was to say. */
+/* Ends this process without its exit handlers, as MPI_Abort would: the caller may be any thread,
+ * and has printed what there was to say. */
 static void self_abort(pgr_bootstrap *bootstrap, int exit_status) {
     (void)bootstrap;
     int status = exit_status < 1 ? 1 : exit_status > 125 ? 125 : exit_status;

@@ -14,12 +14,12 @@ typedef struct pgr_deadline {
 } pgr_deadline;
 
 static inline pgr_deadline pgr_deadline_start(double seconds) {
-    return (pgr_deadline){ .limit = seconds, .spent = 0, .last = pgr_clock_seconds() };
+    return (pgr_deadline){.limit = seconds, .spent = 0, .last = pgr_clock_seconds()};
 }
 
-/* Whether the limit has passed. A look that comes more than half the limit after the one before means
- * that this process itself did not run (stopped, suspended, swapped out): it then starts over, since
- * a rank that wakes up must not blame the others for its own silence. */
+/* Whether the limit has passed. A look that comes more than half the limit after the one before
+ * means that this process itself did not run (stopped, suspended, swapped out): it then starts
+ * over, since a rank that wakes up must not blame the others for its own silence. */
 static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
     double now = pgr_clock_seconds();
     double gap = now - deadline->last;
@@ -28,9 +28,9 @@ static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
     return deadline->spent > deadline->limit;
 }
 
-/* One step of waiting: `rounds` counts the looks so far. At first it only spins (`spin` looks), then
- * gives the core to another rank, and in a long wait it sleeps 50 microseconds at a time, so that
- * ranks that wait do not slow those that work. */
+/* One step of waiting: `rounds` counts the looks so far. At first it only spins (`spin` looks),
+ * then gives the core to another rank, and in a long wait it sleeps 50 microseconds at a time, so
+ * that ranks that wait do not slow those that work. */
 static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
     int64_t round = (*rounds)++;
     if (round < spin) {
@@ -40,7 +40,7 @@ static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
         sched_yield();
         return;
     }
-    struct timespec pause = { .tv_sec = 0, .tv_nsec = 50000 };
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = 50000};
     nanosleep(&pause, NULL);
 }
 
