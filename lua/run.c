@@ -41,32 +41,37 @@ static void on_fatal(const pgr_error *error, void *context) {
 
 /* ---- reading the config -------------------------------------------------------------------- */
 
-/* Rank 0 reads the file; all get the text. */
+/* Rank 0 reads the file; all get its text, or why there is none. */
 static pgr_status share_text(run *state, pgr_config_text *text, pgr_error *error) {
-    pgr_job *job = state->job;
-    pgr_status status = PGR_OK;
-    if (job->rank == 0)
-        status = pgr_config_read(state->options->files[0], text, error);
-    status = pgr_job_agree(job, status, error);
+    const pgr_job *job = state->job;
+    struct {
+        int64_t bytes;
+        pgr_error error;
+    } read = {.bytes = 0};
+    if (job->rank == 0) {
+        read.error.status = pgr_config_read(state->options->files[0], text, &read.error);
+        read.bytes = (int64_t)text->bytes;
+    }
+    pgr_status status = job->bootstrap_ops->broadcast(job->bootstrap, &read, sizeof read, 0, error);
     if (status)
         return status;
-    int64_t bytes = (int64_t)text->bytes;
-    status = job->bootstrap_ops->broadcast(job->bootstrap, &bytes, sizeof bytes, 0, error);
-    if (status)
-        return status;
+    if (read.error.status) {
+        *error = read.error;
+        return read.error.status;
+    }
     if (job->rank != 0) {
-        text->text = malloc((size_t)bytes + 1);
-        text->bytes = (size_t)bytes;
+        text->text = malloc((size_t)read.bytes + 1);
+        text->bytes = (size_t)read.bytes;
         if (text->text)
-            text->text[bytes] = 0;
+            text->text[read.bytes] = 0;
         else
             status = pgr_error_set(error, PGR_LIMIT, "no memory for a config of %lld bytes",
-                                   (long long)bytes);
+                                   (long long)read.bytes);
     }
-    status = pgr_job_agree(job, status, error);
+    status = pgr_job_agree(state->job, status, error);
     if (status)
         return status;
-    return job->bootstrap_ops->broadcast(job->bootstrap, text->text, bytes, 0, error);
+    return job->bootstrap_ops->broadcast(job->bootstrap, text->text, read.bytes, 0, error);
 }
 
 /* A single process of a layout that needs more: the command that would start them. */
@@ -93,6 +98,16 @@ static pgr_status check_world(const run *state, pgr_error *error) {
                          (long long)declared, state->options->files[0]);
 }
 
+/* Says how many ranks there are in front of the layout's own complaint about it. */
+static pgr_status create_plan(run *state, pgr_error *error) {
+    int64_t size = state->job->size;
+    pgr_status status = pgr_plan_create(&state->spec, size, &state->plan, error);
+    if (status)
+        pgr_error_prefix(error, "%s: with the %lld rank%s of this job: ", state->options->files[0],
+                         (long long)size, size == 1 ? "" : "s");
+    return explain_size(state, status, error);
+}
+
 static pgr_status understand(run *state, const pgr_config_text *text, pgr_error *error) {
     const pgr_options *options = state->options;
     pgr_status status = pgr_config_load(options->files[0], text->text, text->bytes, options->sets,
@@ -100,8 +115,7 @@ static pgr_status understand(run *state, const pgr_config_text *text, pgr_error 
     if (!status)
         status = check_world(state, error);
     if (!status)
-        status = explain_size(
-            state, pgr_plan_create(&state->spec, state->job->size, &state->plan, error), error);
+        status = create_plan(state, error);
     if (!status)
         status = pgr_spec_runnable(&state->spec, error);
     if (!status)
@@ -251,12 +265,22 @@ static int close_run(run *state, pgr_status status, pgr_error *error) {
     return pgr_exit_code(status);
 }
 
+/* mpirun can hang when ranks exit before MPI_Init while it still starts others (32 ranks: always).
+ * Where MPI could not be opened, rank 0 waits a moment and then ends the job; the others wait for
+ * that. */
+static void wait_for_launcher(void) {
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (rank)
+        sleep(strcmp(rank, "0") == 0 ? 1 : 10);
+}
+
 int pgr_command_run(const pgr_options *options, pgr_status usage, pgr_error *error) {
     run state = {.options = options};
     pgr_spec_init(&state.spec);
     pgr_status status = pgr_job_open(DEFAULT_INIT_TIMEOUT, &state.job, error);
     if (status) {
         tell(error);
+        wait_for_launcher();
         pgr_spec_free(&state.spec);
         return pgr_exit_code(status);
     }

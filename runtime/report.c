@@ -288,7 +288,7 @@ static void say_result(const pgr_report *report, const pgr_result *result) {
         result->time.median, result->time.p95, result->compute.median,
         result->communication.median);
     for (int i = 0; i < PGR_RATES_MAX && result->rates[i].name; i++)
-        say(report, "%s %s %.3g", i ? "," : "", result->rates[i].name, result->rates[i].value);
+        say(report, "%s %.3g %s", i ? "," : "", result->rates[i].value, result->rates[i].unit);
     for (int i = 0; i < PGR_SHAPES_MAX && result->shape[i].name; i++)
         say(report, "%s %s %lld", i ? "," : ";", result->shape[i].name,
             (long long)result->shape[i].value);
@@ -359,8 +359,7 @@ pgr_status pgr_report_close(pgr_report *report, pgr_error *error) {
         say(report, "# FAILED: %d of %d workload%s\n", report->failed, report->results,
             report->results == 1 ? "" : "s");
     else
-        say(report, "# all %d workload%s verified\n", report->results,
-            report->results == 1 ? "" : "s");
+        say(report, "# %d workload%s verified\n", report->results, report->results == 1 ? "" : "s");
     if (report->text)
         fflush(report->text);
     if (report->rows >= 0 && close(report->rows))

@@ -78,7 +78,7 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
 
 double pgr_tolerance(pgr_dtype dtype, double depth, int roundings) {
     double unit = dtype == PGR_BF16 ? 0x1p-9 : 0x1p-24;
-    return 8 * 0x1p-24 * sqrt(depth) + 4 * roundings * unit;
+    return 8 * 0x1p-24 * sqrt(depth) + 6 * roundings * unit;
 }
 
 static int compare_indices(const void *a, const void *b) {

@@ -24,7 +24,7 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
 
 /* The tolerance of a sum of `depth` products, accumulated in f32, whose value went through
  * `roundings` roundings to `dtype` on the way (its own storage, stored intermediates, reduction
- * hops): 8 * 2^-24 * sqrt(depth) + 4 * roundings * u, with u = 2^-9 for bf16 and 2^-24 for f32.
+ * hops): 8 * 2^-24 * sqrt(depth) + 6 * roundings * u, with u = 2^-9 for bf16 and 2^-24 for f32.
  * The first term bounds a random walk of f32 roundings (Higham, "Accuracy and Stability of
  * Numerical Algorithms", 2002, section 2.8), the second takes outputs of up to four times the
  * scale. */

@@ -370,9 +370,10 @@ static void describe(const mlp *state, pgr_result *result) {
                          {"ffn_per_rank", up->features}};
     memcpy(result->shape, shape, sizeof shape);
     result->group = "tp";
-    result->rates[0] = (pgr_rate){"gflops_per_rank", flops / result->compute.median * 1e-6};
+    result->rates[0] =
+        (pgr_rate){"gflops_per_rank", "GFLOP/s per rank", flops / result->compute.median * 1e-6};
     if (up->tp->size > 1)
-        result->rates[1] = (pgr_rate){"busbw_gb_per_s",
+        result->rates[1] = (pgr_rate){"busbw_gb_per_s", "GB/s busbw",
                                       pgr_rate_gb(bus_bytes(state), result->communication.median)};
 }
 
