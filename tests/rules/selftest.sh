@@ -11,6 +11,7 @@ export PGRUN_ROOT=$copy
 mkdir "$copy"/{runtime,kernels,lua,configs,tests,scripts,cmake}
 cp "$root"/{.clang-format,.luacheckrc} "$copy"
 cp -r "$root/tests/oracles" "$copy/tests"
+chmod -R u+w "$copy"
 
 # caught TEXT [ARGUMENT...] - the rule must fail, and say TEXT.
 caught() {
