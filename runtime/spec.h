@@ -218,8 +218,8 @@ void pgr_spec_free(pgr_spec *spec);
 uint64_t pgr_spec_digest(const pgr_spec *spec);
 
 /* Whether a run has every feature that this config asks for. PGR_UNSUPPORTED names each one that is
- * not there yet, with its key. PGR_INVALID where no workload is asked for. What only groups and check
- * read (stages, layer counts, ...) is fine. */
+ * not there yet, with its key. PGR_INVALID where no workload is asked for. What only groups and
+ * check read (stages, layer counts, ...) is fine. */
 pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error);
 
 const char *pgr_dtype_name(pgr_dtype dtype); /* "f32", "bf16", ... */
