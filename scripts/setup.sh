@@ -82,12 +82,14 @@ build() {
     local preset=$1 folder=$2
     shift 2
     local configure=(cmake -S "$root" -B "$folder" --preset "$preset" "$@")
+    local before=
+    [ ! -e "$folder/CMakeCache.txt" ] || before=yes
     mkdir -p "$folder" 2>/dev/null || true
     [ -w "$folder" ] || die "cannot write to $folder: remove it, or make it yours (chown)"
     # The preset's file is looked for in the current folder.
     cd "$root" || exit 1
     if ! "${configure[@]}" >/dev/null 2>&1; then
-        [ ! -e "$folder/CMakeCache.txt" ] || say "$folder is stale: starting it anew"
+        [ -z "$before" ] || say "$folder is stale: starting it anew"
         rm -rf "$folder"
         quietly "${configure[@]}" || die "could not configure the build (preset $preset), see above"
     fi
