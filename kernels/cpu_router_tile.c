@@ -132,7 +132,7 @@ static bool exponentials(float *restrict tile, int64_t experts, tile_result *res
             for (int l = 0; l < LANES; l++) {
                 float x = tile[e * LANES + l], d = x - r->max[l];
                 float p = vec_exp2(1.44269504f * vec_limit(d, 87.0f));
-                mask[l] |= x >= r->threshold[l] ? bit : 0;
+                mask[l] |= -(uint32_t)(x >= r->threshold[l]) & bit;
                 sum[l] += p;
                 check[l] += d;
                 tile[e * LANES + l] = p;

@@ -8,4 +8,14 @@ pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c PkgConfig:
                          PkgConfig::JANSSON)
 add_test(NAME unit.router_oracle
          COMMAND router_oracle_test ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
-set_tests_properties(unit.router_oracle PROPERTIES LABELS "unit;router" TIMEOUT 60)
+set_tests_properties(unit.router_oracle PROPERTIES LABELS "unit" TIMEOUT 60)
+
+foreach(name kernels router)
+  pgrun_kernels_executable(${name}_test unit/${name}_test.c PkgConfig::CMOCKA)
+  add_test(NAME unit.${name} COMMAND ${name}_test)
+  set_tests_properties(unit.${name} PROPERTIES LABELS "unit" TIMEOUT 120)
+endforeach()
+
+foreach(name linear router context)
+  pgrun_kernels_executable(bench_${name} bench/bench_${name}.c)
+endforeach()
