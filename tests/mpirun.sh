@@ -1,6 +1,7 @@
 #!/bin/bash
 # mpirun.sh N PROGRAM [ARGUMENT...] - runs PROGRAM on N ranks of this host with the flags that a test
-# needs: as root or not, more ranks than cores, no binding, no network, bounded in time.
+# needs: as root or not, more ranks than cores, no binding, no network, bounded in time. N = 0 runs it
+# without mpirun, else in the same way.
 #
 #   PGRUN_TEST_TIMEOUT  seconds until everything is killed (default 60; exit status 124)
 #   PGRUN_MPIRUN_FLAGS  further flags of mpirun, split at blanks
@@ -25,6 +26,10 @@ if [ -r "$file" ] && grep -qa __asan_init "$file"; then
     export LSAN_OPTIONS="suppressions=$here/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}"
     export ASAN_OPTIONS="fast_unwind_on_malloc=0:${ASAN_OPTIONS:-}"
     export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
+fi
+
+if [ "$ranks" = 0 ]; then
+    exec timeout -k 5 "${PGRUN_TEST_TIMEOUT:-60}" "$program" "$@" </dev/null
 fi
 
 # shellcheck disable=SC2086 # the flags are meant to be split

@@ -616,7 +616,7 @@ static void test_late_collective(void) {
     pgr_request request;
     int64_t data[3] = {1, 2, 3};
     if (job->rank == 1) {
-        pause_seconds(4);
+        pause_seconds(3.2);
     }
     CHECK_OK(comm->ops->all_reduce(comm, data, data, 3, PGR_I64, PGR_SUM, NULL, &request, &error));
     double start = pgr_clock_seconds();
@@ -642,7 +642,7 @@ static void test_late_collective(void) {
 static void test_late_bootstrap(void) {
     job->bootstrap_ops->timeout(job->bootstrap, 1);
     if (job->rank == 1) {
-        pause_seconds(3);
+        pause_seconds(1.8);
     }
     pgr_status status = job->bootstrap_ops->barrier(job->bootstrap, &error);
     CHECK(status == (job->rank == 1 ? PGR_OK : PGR_TIMEOUT), "status %d", (int)status);
@@ -658,7 +658,7 @@ static void test_late_opening(void) {
     pgr_groups *groups = NULL;
     job->init_timeout = 1;
     if (job->rank == 1) {
-        pause_seconds(3);
+        pause_seconds(1.8);
     }
     CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
     double start = pgr_clock_seconds();

@@ -4,6 +4,7 @@
 set -u
 program=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+mpirun=$here/../mpirun.sh
 failed=0
 
 # What a surrounding launcher or shell may have set.
@@ -32,19 +33,19 @@ expect() {
     fi
 }
 
-expect 0 "1 ranks, self" "$program" open
-expect 0 "1 ranks, self" env SLURM_NTASKS=1 SLURM_PROCID=0 "$program" open
-expect 0 "1 ranks, " "$here/../mpirun.sh" 1 "$program" open
-expect 0 "2 ranks, " env SLURM_NTASKS=8 "$here/../mpirun.sh" 2 "$program" open
+expect 0 "1 ranks, self" "$mpirun" 0 "$program" open
+expect 0 "1 ranks, self" env SLURM_NTASKS=1 SLURM_PROCID=0 "$mpirun" 0 "$program" open
+expect 0 "1 ranks, " "$mpirun" 1 "$program" open
+expect 0 "2 ranks, " env SLURM_NTASKS=8 "$mpirun" 2 "$program" open
 
 mend='srun --mpi=pmix'
-expect 2 "$mend" env SLURM_NTASKS=8 "$program" open
-expect 2 "$mend" env SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=8 SLURM_PROCID=0 "$program" open
-expect 2 "" env SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=8 SLURM_PROCID=3 "$program" open
-expect 2 "$mend" env PMI_SIZE=4 PMI_RANK=0 "$program" open
-expect 2 "" env PMI_SIZE=4 PMI_RANK=1 "$program" open
+expect 2 "$mend" env SLURM_NTASKS=8 "$mpirun" 0 "$program" open
+expect 2 "$mend" env SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=8 SLURM_PROCID=0 "$mpirun" 0 "$program" open
+expect 2 "" env SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=8 SLURM_PROCID=3 "$mpirun" 0 "$program" open
+expect 2 "$mend" env PMI_SIZE=4 PMI_RANK=0 "$mpirun" 0 "$program" open
+expect 2 "" env PMI_SIZE=4 PMI_RANK=1 "$mpirun" 0 "$program" open
 
 missing="cannot open libpgrun_mpi.so, needed for running on several ranks"
-expect 3 "$missing" env PGRUN_MODULE_PATH=/nonesuch "$here/../mpirun.sh" 4 "$program" open
-expect 0 "1 ranks, self" env PGRUN_MODULE_PATH=/nonesuch "$program" open
+expect 3 "$missing" env PGRUN_MODULE_PATH=/nonesuch "$mpirun" 4 "$program" open
+expect 0 "1 ranks, self" env PGRUN_MODULE_PATH=/nonesuch "$mpirun" 0 "$program" open
 exit $failed
