@@ -265,22 +265,12 @@ static int close_run(run *state, pgr_status status, pgr_error *error) {
     return pgr_exit_code(status);
 }
 
-/* mpirun can hang when ranks exit before MPI_Init while it still starts others (32 ranks: always).
- * Where MPI could not be opened, rank 0 waits a moment and then ends the job; the others wait for
- * that. */
-static void wait_for_launcher(void) {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    if (rank)
-        sleep(strcmp(rank, "0") == 0 ? 1 : 10);
-}
-
 int pgr_command_run(const pgr_options *options, pgr_status usage, pgr_error *error) {
     run state = {.options = options};
     pgr_spec_init(&state.spec);
     pgr_status status = pgr_job_open(DEFAULT_INIT_TIMEOUT, &state.job, error);
     if (status) {
         tell(error);
-        wait_for_launcher();
         pgr_spec_free(&state.spec);
         return pgr_exit_code(status);
     }

@@ -1,4 +1,4 @@
-# Workloads under mpirun, as they are and with planted faults; the quickstart at every size.
+# Workloads under mpirun, as they are and with planted faults; runs as a user sees them.
 add_executable(workload_test mpi/workload_test.c)
 target_link_libraries(workload_test PRIVATE pgrun_core pgrun_config)
 foreach(ranks 1 2 4 8)
@@ -7,3 +7,16 @@ foreach(ranks 1 2 4 8)
   set_tests_properties(mpi/workload_${ranks} PROPERTIES LABELS "mpi;workload" TIMEOUT 120
                        PROCESSORS 2)
 endforeach()
+
+add_test(NAME mpi/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
+         tests/spec/run_spec.lua)
+set_tests_properties(mpi/run PROPERTIES LABELS "mpi;cli" TIMEOUT 240 PROCESSORS 2
+                     ENVIRONMENT PGRUN_TEST_TIMEOUT=200)
+
+# Not under the sanitizers, where 64 ranks on 2 cores take minutes.
+if(NOT PGRUN_SANITIZE)
+  add_test(NAME mpi/big COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
+           tests/spec/big_spec.lua)
+  set_tests_properties(mpi/big PROPERTIES LABELS "mpi;big" TIMEOUT 300 PROCESSORS 2
+                       ENVIRONMENT PGRUN_TEST_TIMEOUT=280)
+endif()
