@@ -55,7 +55,8 @@ PGR_INLINE void transpose4(const float *const *rows, int64_t e, float *tile, int
     *(vec4 *)(out + 3 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){2, 3, 6, 7});
 }
 
-PGR_INLINE void transpose(const float *const *rows, int64_t experts, float *tile) {
+PGR_CLONES
+static void transpose(const float *const *rows, int64_t experts, float *tile) {
     int64_t whole = experts & ~(int64_t)3;
     for (int64_t e = 0; e < whole; e += 4)
         for (int64_t lane = 0; lane < LANES; lane += 4)
@@ -66,8 +67,9 @@ PGR_INLINE void transpose(const float *const *rows, int64_t experts, float *tile
 }
 
 /* Keeps the `topk` highest logits of each lane sorted, by insertion; values alone, no indices. */
-PGR_INLINE void insert_all(const float *restrict tile, int64_t experts, const int topk,
-                           tile_result *out) {
+PGR_CLONES
+static void insert_all(const float *restrict tile, int64_t experts, const int topk,
+                       tile_result *out) {
     float top[TOPK_MAX][LANES] ALIGNED;
     for (int j = 0; j < topk; j++)
         for (int l = 0; l < LANES; l++)
@@ -75,7 +77,6 @@ PGR_INLINE void insert_all(const float *restrict tile, int64_t experts, const in
     for (int64_t e = 0; e < experts; e++) {
         for (int l = 0; l < LANES; l++) {
             float x = tile[e * LANES + l];
-#pragma GCC unroll 8
             for (int j = 0; j < topk; j++) {
                 float held = top[j][l];
                 top[j][l] = x > held ? x : held;
@@ -87,36 +88,112 @@ PGR_INLINE void insert_all(const float *restrict tile, int64_t experts, const in
     memcpy(out->threshold, top[topk - 1], sizeof out->threshold);
 }
 
-PGR_CLONES
-static void find_threshold(const float *const *rows, int64_t experts, int64_t topk,
-                           float *restrict tile, tile_result *out) {
-    transpose(rows, experts, tile);
-    switch (topk) { /* constants, so that the insertion is unrolled */
-    case 1:
-        insert_all(tile, experts, 1, out);
-        break;
-    case 2:
-        insert_all(tile, experts, 2, out);
-        break;
-    case 3:
-        insert_all(tile, experts, 3, out);
-        break;
-    case 4:
-        insert_all(tile, experts, 4, out);
-        break;
-    case 5:
-        insert_all(tile, experts, 5, out);
-        break;
-    case 6:
-        insert_all(tile, experts, 6, out);
-        break;
-    case 7:
-        insert_all(tile, experts, 7, out);
-        break;
-    default:
-        insert_all(tile, experts, 8, out);
-        break;
+static void top_plain(const float *tile, int64_t experts, int64_t topk, tile_result *out) {
+    insert_all(tile, experts, (int)topk, out);
+}
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+/* The same with registers, which gcc does not find by itself: groups of eight experts are sorted by
+ * a network of 19 comparisons (each for all lanes at once) and merged with the eight best so far by
+ * a bitonic merge. MAX and MIN on V, vectors of WIDTH lanes. */
+#define ORDER(v, i, j, V, MAX, MIN)                                                                \
+    do {                                                                                           \
+        V high = MAX(v[i], v[j]), low = MIN(v[i], v[j]);                                           \
+        v[i] = high;                                                                               \
+        v[j] = low;                                                                                \
+    } while (0)
+
+#define DEFINE_TOP(NAME, TARGET, V, WIDTH, LOAD, STORE, SET, MAX, MIN)                             \
+    __attribute__((target(TARGET))) static void NAME(const float *tile, int64_t experts,           \
+                                                     int64_t topk, tile_result *out) {             \
+        for (int lane = 0; lane < LANES; lane += WIDTH) {                                          \
+            V best[8], next[8];                                                                    \
+            for (int i = 0; i < 8; i++)                                                            \
+                best[i] = SET(-INFINITY);                                                          \
+            if (topk <= 2) {                                                                       \
+                for (int64_t e = 0; e < experts; e++) {                                            \
+                    V x = LOAD(tile + e * LANES + lane), low = MIN(best[0], x);                    \
+                    best[0] = MAX(best[0], x);                                                     \
+                    best[1] = MAX(best[1], low);                                                   \
+                }                                                                                  \
+                STORE(out->max + lane, best[0]);                                                   \
+                STORE(out->threshold + lane, best[topk - 1]);                                      \
+                continue;                                                                          \
+            }                                                                                      \
+            for (int64_t e = 0; e < experts; e += 8) {                                             \
+                for (int i = 0; i < 8; i++)                                                        \
+                    next[i] =                                                                      \
+                        e + i < experts ? LOAD(tile + (e + i) * LANES + lane) : SET(-INFINITY);    \
+                SORT8(next, V, MAX, MIN);                                                          \
+                for (int i = 0; i < 8; i++)                                                        \
+                    best[i] = MAX(best[i], next[7 - i]);                                           \
+                MERGE8(best, V, MAX, MIN);                                                         \
+            }                                                                                      \
+            V sorted[8];                                                                           \
+            for (int i = 0; i < 8; i++)                                                            \
+                sorted[i] = best[i];                                                               \
+            STORE(out->max + lane, sorted[0]);                                                     \
+            STORE(out->threshold + lane, sorted[topk - 1]);                                        \
+        }                                                                                          \
     }
+
+#define SORT8(v, V, MAX, MIN)                                                                      \
+    do {                                                                                           \
+        ORDER(v, 0, 2, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 3, V, MAX, MIN);                                                               \
+        ORDER(v, 4, 6, V, MAX, MIN);                                                               \
+        ORDER(v, 5, 7, V, MAX, MIN);                                                               \
+        ORDER(v, 0, 4, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 5, V, MAX, MIN);                                                               \
+        ORDER(v, 2, 6, V, MAX, MIN);                                                               \
+        ORDER(v, 3, 7, V, MAX, MIN);                                                               \
+        ORDER(v, 0, 1, V, MAX, MIN);                                                               \
+        ORDER(v, 2, 3, V, MAX, MIN);                                                               \
+        ORDER(v, 4, 5, V, MAX, MIN);                                                               \
+        ORDER(v, 6, 7, V, MAX, MIN);                                                               \
+        ORDER(v, 2, 4, V, MAX, MIN);                                                               \
+        ORDER(v, 3, 5, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 4, V, MAX, MIN);                                                               \
+        ORDER(v, 3, 6, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 2, V, MAX, MIN);                                                               \
+        ORDER(v, 3, 4, V, MAX, MIN);                                                               \
+        ORDER(v, 5, 6, V, MAX, MIN);                                                               \
+    } while (0)
+
+#define MERGE8(v, V, MAX, MIN)                                                                     \
+    do {                                                                                           \
+        ORDER(v, 0, 4, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 5, V, MAX, MIN);                                                               \
+        ORDER(v, 2, 6, V, MAX, MIN);                                                               \
+        ORDER(v, 3, 7, V, MAX, MIN);                                                               \
+        ORDER(v, 0, 2, V, MAX, MIN);                                                               \
+        ORDER(v, 1, 3, V, MAX, MIN);                                                               \
+        ORDER(v, 4, 6, V, MAX, MIN);                                                               \
+        ORDER(v, 5, 7, V, MAX, MIN);                                                               \
+        ORDER(v, 0, 1, V, MAX, MIN);                                                               \
+        ORDER(v, 2, 3, V, MAX, MIN);                                                               \
+        ORDER(v, 4, 5, V, MAX, MIN);                                                               \
+        ORDER(v, 6, 7, V, MAX, MIN);                                                               \
+    } while (0)
+
+DEFINE_TOP(top_avx512, "avx512f", __m512, 16, _mm512_load_ps, _mm512_store_ps, _mm512_set1_ps,
+           _mm512_max_ps, _mm512_min_ps)
+DEFINE_TOP(top_avx2, "avx2", __m256, 8, _mm256_load_ps, _mm256_store_ps, _mm256_set1_ps,
+           _mm256_max_ps, _mm256_min_ps)
+#endif
+
+typedef void top_function(const float *tile, int64_t experts, int64_t topk, tile_result *out);
+
+static top_function *top_of_this_machine(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("avx512f"))
+        return top_avx512;
+    if (__builtin_cpu_supports("avx2"))
+        return top_avx2;
+#endif
+    return top_plain;
 }
 
 /* Turns the tile into exp(logit - max), sums it, and marks the experts at or above the threshold.
@@ -176,8 +253,18 @@ static void widen_row(const pgr_bf16 *restrict in, float *restrict out, int64_t 
 }
 
 /* The bits of a token's mask in ascending order; false unless there are exactly `topk`. */
-static inline bool read_mask(const tile_result *r, int64_t words, int lane, int64_t topk,
-                             int32_t *picks) {
+PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t topk,
+                          int32_t *picks) {
+    if (words <= 2) { /* a loop of always the same length */
+        uint64_t bits = r->mask[0][lane];
+        if (words == 2)
+            bits |= (uint64_t)r->mask[1][lane] << 32;
+        if (__builtin_popcountll(bits) != topk)
+            return false;
+        for (int64_t j = 0; j < topk; j++, bits &= bits - 1)
+            picks[j] = __builtin_ctzll(bits);
+        return true;
+    }
     int64_t count = 0;
     for (int64_t w = 0; w < words; w++) {
         for (uint32_t bits = r->mask[w][lane]; bits; bits &= bits - 1) {
@@ -201,6 +288,7 @@ static void break_ties(const float *logits, int64_t experts, float threshold, in
 }
 
 /* Indices, weights and counts of the tile's tokens. */
+PGR_CLONES
 static void emit(const pgr_router_args *args, int64_t first, const float *const *rows,
                  const float *tile, const tile_result *r, const float *inverse) {
     const int64_t k = args->topk, words = (args->experts + 31) / 32;
@@ -264,6 +352,7 @@ void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, fl
     memset(zeros, 0, (size_t)experts * sizeof *zeros);
     double z = 0;
     int64_t pending = 0;
+    top_function *top = top_of_this_machine();
     pgr_router_args plain = *args; /* with one sequence, aux_counts are filled at the end */
     if (args->sequences == 1)
         plain.aux_counts = NULL;
@@ -275,7 +364,8 @@ void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, fl
             rows[l] = token_row(args, first + l, wide + l * experts, zeros);
             active[l] = rows[l] == zeros ? 0.0f : 1.0f;
         }
-        find_threshold(rows, experts, args->topk, tile, &r);
+        transpose(rows, experts, tile);
+        top(tile, experts, args->topk, &r);
         if (!exponentials(tile, experts, &r)) {
             plain_tokens(row, &plain, first);
             continue;
