@@ -517,7 +517,11 @@ pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
         } else if (pgr_deadline_passed(&deadline)) {
             return open_timeout(groups, error);
         }
-        pgr_wait_step(&rounds, 0);
+        if (groups->phase == OPENING_COMM) { /* MPI's split runs in a thread of its own */
+            pgr_wait_step_asleep(&rounds);
+        } else {
+            pgr_wait_step(&rounds, 0);
+        }
     }
 }
 
