@@ -55,8 +55,7 @@ PGR_INLINE void transpose4(const float *const *rows, int64_t e, float *tile, int
     *(vec4 *)(out + 3 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){2, 3, 6, 7});
 }
 
-PGR_CLONES
-static void transpose(const float *const *rows, int64_t experts, float *tile) {
+static void transpose_plain(const float *const *rows, int64_t experts, float *tile) {
     int64_t whole = experts & ~(int64_t)3;
     for (int64_t e = 0; e < whole; e += 4)
         for (int64_t lane = 0; lane < LANES; lane += 4)
@@ -178,22 +177,67 @@ static void top_plain(const float *tile, int64_t experts, int64_t topk, tile_res
         ORDER(v, 6, 7, V, MAX, MIN);                                                               \
     } while (0)
 
+/* 16 x 16 at a time; whole lines are written, so that reading them back does not stall. */
+__attribute__((target("avx512f"))) static void transpose_avx512(const float *const *rows,
+                                                                int64_t experts, float *tile) {
+    for (int64_t e = 0; e < experts; e += 16) {
+        __m512 a[16], b[16];
+        int64_t left = experts - e;
+        __mmask16 mask = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
+        for (int i = 0; i < 16; i++) {
+            a[i] = _mm512_maskz_loadu_ps(mask, rows[i] + e);
+            _mm_prefetch((const char *)(rows[i] + e + 16 * experts), _MM_HINT_T0); /* next tile */
+        }
+        for (int i = 0; i < 16; i += 2) { /* pairs of rows */
+            b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+            b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+        }
+        for (int i = 0; i < 16; i += 4) { /* a[i + c]: column 4 q + c of four rows, in quarter q */
+            a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+            a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+            a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+            a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+        }
+        for (int c = 0; c < 4; c++) {
+            __m512 low01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0x44);
+            __m512 high01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0xee);
+            __m512 low23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0x44);
+            __m512 high23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0xee);
+            b[c] = _mm512_shuffle_f32x4(low01, low23, 0x88);
+            b[c + 4] = _mm512_shuffle_f32x4(low01, low23, 0xdd);
+            b[c + 8] = _mm512_shuffle_f32x4(high01, high23, 0x88);
+            b[c + 12] = _mm512_shuffle_f32x4(high01, high23, 0xdd);
+        }
+        if (left >= 16)
+            for (int i = 0; i < 16; i++)
+                _mm512_store_ps(tile + (e + i) * LANES, b[i]);
+        else
+            for (int i = 0; i < 16; i++)
+                if (i < left)
+                    _mm512_store_ps(tile + (e + i) * LANES, b[i]);
+    }
+}
+
 DEFINE_TOP(top_avx512, "avx512f", __m512, 16, _mm512_load_ps, _mm512_store_ps, _mm512_set1_ps,
            _mm512_max_ps, _mm512_min_ps)
 DEFINE_TOP(top_avx2, "avx2", __m256, 8, _mm256_load_ps, _mm256_store_ps, _mm256_set1_ps,
            _mm256_max_ps, _mm256_min_ps)
 #endif
 
-typedef void top_function(const float *tile, int64_t experts, int64_t topk, tile_result *out);
+/* The steps that have forms of their own for an instruction set. */
+typedef struct tile_ops {
+    void (*transpose)(const float *const *rows, int64_t experts, float *tile);
+    void (*top)(const float *tile, int64_t experts, int64_t topk, tile_result *out);
+} tile_ops;
 
-static top_function *top_of_this_machine(void) {
+static tile_ops tile_ops_of_this_machine(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx512f"))
-        return top_avx512;
+        return (tile_ops){transpose_avx512, top_avx512};
     if (__builtin_cpu_supports("avx2"))
-        return top_avx2;
+        return (tile_ops){transpose_plain, top_avx2};
 #endif
-    return top_plain;
+    return (tile_ops){transpose_plain, top_plain};
 }
 
 /* Turns the tile into exp(logit - max), sums it, and marks the experts at or above the threshold.
@@ -217,6 +261,8 @@ static bool exponentials(float *restrict tile, int64_t experts, tile_result *res
         }
         memcpy(r->mask[first / 32], mask, sizeof mask);
     }
+    if ((experts + 31) / 32 % 2 != 0)
+        memset(r->mask[(experts + 31) / 32], 0, sizeof r->mask[0]);
     memcpy(r->sum, sum, sizeof sum);
     int bad = 0;
     for (int l = 0; l < LANES; l++)
@@ -252,28 +298,34 @@ static void widen_row(const pgr_bf16 *restrict in, float *restrict out, int64_t 
         out[e] = pgr_bf16_to_f32(in[e]);
 }
 
-/* The bits of a token's mask in ascending order; false unless there are exactly `topk`. */
+/* The bits of a token's mask in ascending order; false unless there are exactly `topk`. The loop
+ * has the same length for every token and no branch inside: mispredictions would cost more than the
+ * rest of the router. */
 PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t topk,
                           int32_t *picks) {
-    if (words <= 2) { /* a loop of always the same length */
-        uint64_t bits = r->mask[0][lane];
-        if (words == 2)
-            bits |= (uint64_t)r->mask[1][lane] << 32;
-        if (__builtin_popcountll(bits) != topk)
-            return false;
+    uint64_t word[WORDS_MAX / 2], filled = 0;
+    int64_t count = 0, wide = (words + 1) / 2;
+    for (int64_t w = 0; w < wide; w++) { /* an odd last word has zeros beside it */
+        word[w] = r->mask[2 * w][lane] | (uint64_t)r->mask[2 * w + 1][lane] << 32;
+        count += __builtin_popcountll(word[w]);
+        filled |= (uint64_t)(word[w] != 0) << w;
+    }
+    if (count != topk)
+        return false;
+    if (wide == 1) {
+        uint64_t bits = word[0];
         for (int64_t j = 0; j < topk; j++, bits &= bits - 1)
             picks[j] = __builtin_ctzll(bits);
         return true;
     }
-    int64_t count = 0;
-    for (int64_t w = 0; w < words; w++) {
-        for (uint32_t bits = r->mask[w][lane]; bits; bits &= bits - 1) {
-            if (count == topk)
-                return false;
-            picks[count++] = (int32_t)(w * 32 + __builtin_ctz(bits));
-        }
+    for (int64_t j = 0; j < topk; j++) {
+        int w = __builtin_ctzll(filled);
+        uint64_t bits = word[w];
+        picks[j] = w * 64 + __builtin_ctzll(bits);
+        word[w] = bits &= bits - 1;
+        filled &= ~((uint64_t)(bits == 0) << w);
     }
-    return count == topk;
+    return true;
 }
 
 /* Where several experts tie at the threshold, the lowest of them fill what is left. */
@@ -352,7 +404,7 @@ void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, fl
     memset(zeros, 0, (size_t)experts * sizeof *zeros);
     double z = 0;
     int64_t pending = 0;
-    top_function *top = top_of_this_machine();
+    const tile_ops ops = tile_ops_of_this_machine();
     pgr_router_args plain = *args; /* with one sequence, aux_counts are filled at the end */
     if (args->sequences == 1)
         plain.aux_counts = NULL;
@@ -364,8 +416,8 @@ void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, fl
             rows[l] = token_row(args, first + l, wide + l * experts, zeros);
             active[l] = rows[l] == zeros ? 0.0f : 1.0f;
         }
-        transpose(rows, experts, tile);
-        top(tile, experts, args->topk, &r);
+        ops.transpose(rows, experts, tile);
+        ops.top(tile, experts, args->topk, &r);
         if (!exponentials(tile, experts, &r)) {
             plain_tokens(row, &plain, first);
             continue;
