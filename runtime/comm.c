@@ -296,7 +296,7 @@ static pgr_status identity_check(const pgr_groups *groups, const pgr_group *grou
                                  const identity *found, pgr_error *error) {
     int64_t wanted = pgr_family_member(&groups->plan, &group->family, group->index, place);
     if (found->world_rank != wanted) {
-        return pgr_error_set(error, PGR_MISMATCH,
+        return pgr_error_set(error, PGR_BACKEND,
                              "family %s, group %lld, place %lld: the communicator has world rank "
                              "%lld (host %.63s, device %.63s) where the plan has %lld",
                              group->family.name, (long long)group->index, (long long)place,
@@ -304,7 +304,7 @@ static pgr_status identity_check(const pgr_groups *groups, const pgr_group *grou
                              (long long)wanted);
     }
     if (found->plan_digest != pgr_plan_digest(&groups->plan)) {
-        return pgr_error_set(error, PGR_MISMATCH,
+        return pgr_error_set(error, PGR_BACKEND,
                              "family %s, group %lld, place %lld: world rank %lld (host %.63s) has "
                              "another plan: digest %016llx there, %016llx here",
                              group->family.name, (long long)group->index, (long long)place,
@@ -368,7 +368,7 @@ static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
         buffer_copy(groups->job, &found, groups->sums, (int64_t)sizeof found, error);
     for (int j = 0; j < 2 && status == PGR_OK; j++) {
         if (found.whole[j] != want.whole[j]) {
-            status = pgr_error_set(error, PGR_MISMATCH,
+            status = pgr_error_set(error, PGR_BACKEND,
                                    "family %s, group %lld: an all-reduce of i64 gave %lld where "
                                    "%lld is exact",
                                    group->family.name, (long long)group->index,
@@ -377,7 +377,7 @@ static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
     }
     for (int j = 0; j < 4 && status == PGR_OK; j++) {
         if (!(found.small[j] == want.small[j])) {
-            status = pgr_error_set(error, PGR_MISMATCH,
+            status = pgr_error_set(error, PGR_BACKEND,
                                    "family %s, group %lld: an all-reduce of f32 gave %.9g where "
                                    "%.9g is exact",
                                    group->family.name, (long long)group->index,

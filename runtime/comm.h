@@ -228,8 +228,8 @@ typedef struct pgr_groups pgr_groups;
  * partition, in plan order on every rank. begin starts, poll moves on, finish waits until all are
  * open and identified, at most job->init_timeout seconds without progress. Identified: each
  * communicator gathers (world rank, plan digest, host, device) from its members, compares members
- * and their order with the plan, and does one exact all-reduce; the error names the family, the
- * place and what was found. abort gives up locally; close is collective. */
+ * and their order with the plan, and does one exact all-reduce; the error (PGR_BACKEND) names the
+ * family, the place and what was found. abort gives up locally; close is collective. */
 pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_names *names,
                                  pgr_groups **groups, pgr_error *error);
 pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error);

@@ -24,7 +24,7 @@ static pgr_status split_task(void *context, pgr_error *error) {
     MPI_Comm_rank(comm->comm, &rank);
     MPI_Comm_size(comm->comm, &size);
     if (rank != comm->base.rank || size != comm->base.size) {
-        return pgr_error_set(error, PGR_MISMATCH,
+        return pgr_error_set(error, PGR_BACKEND,
                              "family %s, group %lld: the communicator has this rank at place %d of "
                              "%d, the plan at %lld of %lld",
                              comm->base.family, (long long)comm->base.group, rank, size,

@@ -91,8 +91,8 @@ static void places_find(places *list) {
         realpath(here.dli_fname, library) && (length <= 0 || strcmp(library, program) != 0)) {
         places_add(list, library, PGR_MODULES_FROM_LIB);
     }
-    places_add(list, PGR_MODULES_INSTALLED "/",
-               "."); /* a program elsewhere that links the library */
+    /* as installed: for a program elsewhere that links the static library */
+    places_add(list, "/", &PGR_MODULES_INSTALLED[1]);
 }
 
 static void places_text(const places *list, char *text, size_t bytes) {
