@@ -305,6 +305,14 @@ PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t
                           int32_t *picks) {
     uint64_t word[WORDS_MAX / 2], filled = 0;
     int64_t count = 0, wide = (words + 1) / 2;
+    if (wide == 1) {
+        uint64_t bits = r->mask[0][lane] | (uint64_t)r->mask[1][lane] << 32;
+        if (__builtin_popcountll(bits) != topk)
+            return false;
+        for (int64_t j = 0; j < topk; j++, bits &= bits - 1)
+            picks[j] = __builtin_ctzll(bits);
+        return true;
+    }
     for (int64_t w = 0; w < wide; w++) { /* an odd last word has zeros beside it */
         word[w] = r->mask[2 * w][lane] | (uint64_t)r->mask[2 * w + 1][lane] << 32;
         count += __builtin_popcountll(word[w]);
@@ -312,12 +320,6 @@ PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t
     }
     if (count != topk)
         return false;
-    if (wide == 1) {
-        uint64_t bits = word[0];
-        for (int64_t j = 0; j < topk; j++, bits &= bits - 1)
-            picks[j] = __builtin_ctzll(bits);
-        return true;
-    }
     for (int64_t j = 0; j < topk; j++) {
         int w = __builtin_ctzll(filled);
         uint64_t bits = word[w];
@@ -329,26 +331,39 @@ PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t
 }
 
 /* Where several experts tie at the threshold, the lowest of them fill what is left. */
-static void break_ties(const float *logits, int64_t experts, float threshold, int64_t topk,
-                       int32_t *picks) {
+PGR_INLINE void break_ties(const tile_result *r, int64_t words, int lane, const float *logits,
+                           int64_t topk, int32_t *picks) {
+    const float threshold = r->threshold[lane];
     int64_t left = topk, count = 0;
-    for (int64_t e = 0; e < experts; e++)
-        left -= logits[e] > threshold;
-    for (int64_t e = 0; e < experts && count < topk; e++)
-        if (logits[e] > threshold || (logits[e] == threshold && left-- > 0))
-            picks[count++] = (int32_t)e;
+    for (int pass = 0; pass < 2; pass++) { /* count the ones above, then take */
+        for (int64_t w = 0; w < words; w++) {
+            for (uint32_t bits = r->mask[w][lane]; bits; bits &= bits - 1) {
+                int32_t e = (int32_t)(w * 32 + __builtin_ctz(bits));
+                bool above = logits[e] > threshold;
+                if (pass == 0)
+                    left -= above;
+                else if (above || left-- > 0)
+                    picks[count++] = e;
+            }
+        }
+    }
 }
 
 /* Indices, weights and counts of the tile's tokens. */
-PGR_CLONES
-static void emit(const pgr_router_args *args, int64_t first, const float *const *rows,
-                 const float *tile, const tile_result *r, const float *inverse) {
-    const int64_t k = args->topk, words = (args->experts + 31) / 32;
+PGR_INLINE void emit_tokens(const pgr_router_args *args, int64_t first, const float *const *rows,
+                            const float *restrict tile, const tile_result *restrict r,
+                            const float *restrict inverse, const int64_t k) {
+    const int64_t words = (args->experts + 31) / 32;
+    const int lanes = args->tokens - first < LANES ? (int)(args->tokens - first) : LANES;
     const float scaling = isnan(args->scaling) ? 1.0f : (float)args->scaling;
-    for (int l = 0; l < LANES && first + l < args->tokens; l++) {
-        int32_t *picks = args->indices + (first + l) * k;
-        float *weights = args->weights + (first + l) * k, sum = 0;
-        if (args->valid && !args->valid[first + l]) {
+    const bool pre = args->pre_softmax, per_sequence = args->aux_counts && args->sequences > 1;
+    int64_t *restrict counts = args->tokens_per_expert;
+    const uint8_t *valid = args->valid ? args->valid + first : NULL;
+    for (int l = 0; l < lanes; l++) {
+        int32_t *restrict picks = args->indices + (first + l) * k;
+        float *restrict weights = args->weights + (first + l) * k;
+        float sum = 0;
+        if (valid && !valid[l]) {
             for (int64_t j = 0; j < k; j++) {
                 picks[j] = -1;
                 weights[j] = 0;
@@ -356,18 +371,41 @@ static void emit(const pgr_router_args *args, int64_t first, const float *const 
             continue;
         }
         if (!read_mask(r, words, l, k, picks))
-            break_ties(rows[l], args->experts, r->threshold[l], k, picks);
-        for (int64_t j = 0; j < k; j++) {
-            weights[j] = tile[picks[j] * LANES + l];
-            sum += weights[j];
-            args->tokens_per_expert[picks[j]]++;
-        }
-        float factor = args->pre_softmax ? inverse[l] * scaling : scaling / sum;
+            break_ties(r, words, l, rows[l], k, picks);
         for (int64_t j = 0; j < k; j++)
-            weights[j] *= factor;
-        if (args->aux_counts && args->sequences > 1)
+            sum += tile[picks[j] * LANES + l];
+        float factor = pre ? inverse[l] * scaling : scaling / sum;
+        for (int64_t j = 0; j < k; j++) {
+            weights[j] = tile[picks[j] * LANES + l] * factor;
+            counts[picks[j]]++;
+        }
+        if (per_sequence)
             for (int64_t j = 0; j < k; j++)
                 args->aux_counts[l % args->sequences * args->experts + picks[j]]++;
+    }
+}
+
+PGR_CLONES
+static void emit(const pgr_router_args *args, int64_t first, const float *const *rows,
+                 const float *tile, const tile_result *r, const float *inverse) {
+    switch (args->topk) { /* constants, so that the short loops are unrolled */
+    case 1:
+        emit_tokens(args, first, rows, tile, r, inverse, 1);
+        break;
+    case 2:
+        emit_tokens(args, first, rows, tile, r, inverse, 2);
+        break;
+    case 4:
+        emit_tokens(args, first, rows, tile, r, inverse, 4);
+        break;
+    case 6:
+        emit_tokens(args, first, rows, tile, r, inverse, 6);
+        break;
+    case 8:
+        emit_tokens(args, first, rows, tile, r, inverse, 8);
+        break;
+    default:
+        emit_tokens(args, first, rows, tile, r, inverse, args->topk);
     }
 }
 

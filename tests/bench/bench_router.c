@@ -1,6 +1,6 @@
 /* The router against its floor: the bytes that it must move at the bandwidth of a read loop, or one
  * exp per logit at the speed of a plain vectorised loop, whichever takes longer. All in one run,
- * alternating. Usage: bench_router [rounds] [tokens]. */
+ * alternating. Usage: bench_router [rounds] [tokens] [experts]. */
 #include <math.h>
 
 #include "bench.h"
@@ -92,10 +92,11 @@ static void measure(pgr_device *device, int64_t tokens, int64_t experts, int64_t
 int main(int argc, char **argv) {
     int rounds = argc > 1 ? atoi(argv[1]) : 21;
     int64_t tokens = argc > 2 ? atoll(argv[2]) : 65536;
+    int64_t only = argc > 3 ? atoll(argv[3]) : 0;
     static const int64_t shapes[][2] = {{8, 2}, {64, 6}, {64, 8}, {256, 8}};
     pgr_device *device = bench_open(1);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int form = 0; form < 3; form++)
+        for (int form = 0; form < 3 && (!only || only == shapes[i][0]); form++)
             measure(device, tokens, shapes[i][0], shapes[i][1], form == 2 ? PGR_BF16 : PGR_F32,
                     form > 0, rounds);
     device->ops->close(device);
