@@ -20,3 +20,10 @@ if(NOT PGRUN_SANITIZE)
   set_tests_properties(mpi/big PROPERTIES LABELS "mpi;big" TIMEOUT 300 PROCESSORS 2
                        ENVIRONMENT PGRUN_TEST_TIMEOUT=280)
 endif()
+
+add_test(NAME docs COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
+         tests/spec/docs_spec.lua)
+set_tests_properties(docs PROPERTIES LABELS "docs;mpi" TIMEOUT 120 PROCESSORS 2)
+
+add_executable(bench_open bench/bench_open.c)
+target_link_libraries(bench_open PRIVATE pgrun_core pgrun_config MPI::MPI_C)

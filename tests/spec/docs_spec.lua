@@ -1,0 +1,47 @@
+-- The pages show real output: every console block that starts with `$ pgrun` or `$ mpirun -n N pgrun`
+-- and has output is run again. The output of runs has times: there numbers are not compared.
+local shell = require("shell")
+local program = shell.quote(os.getenv("PGRUN"))
+
+local function slurp(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+-- Times and rates are N; blanks only separate; the line with the machine's name is left out.
+local function masked(text)
+  return (text:gsub("\n#  ranks [^\n]*", "\n#  ranks"):gsub("%d[%d%.]*e?[-+]?%d*", "N"):gsub(" +", " "))
+end
+
+local pages = { "README.md" }
+for name in shell.command("ls docs/*.md").out:gmatch("[^\n]+") do
+  pages[#pages + 1] = name
+end
+
+describe("the output shown in", function()
+  local checked = 0
+  for _, page in ipairs(pages) do
+    for command, output in slurp(page):gmatch("```console\n%$ ([^\n]+)\n(.-)```") do
+      if output ~= "" and (command:find("^pgrun ") or command:find("^mpirun %-n %d+ pgrun ")) then
+        checked = checked + 1
+        it(page .. " is real: " .. command, function()
+          local ranks, words = command:match("^mpirun %-n (%d+) pgrun (.*)")
+          local line = ranks and ("tests/mpirun.sh %s %s %s"):format(ranks, program, words)
+            or program .. command:sub(#"pgrun" + 1)
+          local got = shell.command(line)
+          local text = got.out .. got.err
+          if ranks then
+            assert.equal(masked(text), masked(output))
+          else
+            assert.equal(text, output)
+          end
+        end)
+      end
+    end
+  end
+  it("is checked at all", function()
+    assert.is_true(checked >= 6)
+  end)
+end)
