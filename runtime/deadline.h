@@ -29,10 +29,11 @@ static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
 }
 
 /* One step of waiting: `rounds` counts the looks so far. At first it only spins (`spin` looks),
- * then gives the core to another rank; in a long wait it sleeps, 50 microseconds at first and more
- * and more up to a millisecond, so that ranks that wait do not slow those that work. */
+ * then gives the core to another rank; in a long wait it sleeps, so that ranks that wait do not
+ * slow those that work: about 50 microseconds at a time (the kernel's slack), since a large message
+ * only moves on when both its ends look; after about a second a millisecond. */
 static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
-    const int64_t yields = 4000;
+    const int64_t yields = 4000, naps = 20000;
     int64_t round = (*rounds)++;
     if (round < spin) {
         return;
@@ -41,16 +42,14 @@ static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
         sched_yield();
         return;
     }
-    int64_t microseconds = 50 + 3 * (round - spin - yields);
-    microseconds = microseconds < 1000 ? microseconds : 1000;
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)microseconds * 1000};
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = round < spin + yields + naps ? 1000 : 1000000};
     nanosleep(&pause, NULL);
 }
 
 /* The same for something that another thread of this process does: it needs the core, so that this
  * one sleeps from the start. */
 static inline void pgr_wait_step_asleep(int64_t *rounds) {
-    *rounds = *rounds < 4000 ? 4000 : *rounds + 8;
+    *rounds = *rounds < 4000 ? 4000 : *rounds;
     pgr_wait_step(rounds, 0);
 }
 
