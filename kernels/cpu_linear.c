@@ -3,13 +3,15 @@
 #include <cblas.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
+#include <string.h>
 
 #include "bf16.h"
 #include "vec.h"
 
 /* A panel of the output: large enough that OpenBLAS's packing of the operands is small beside the
  * product, small enough that the panel is in a shared cache when its epilogue reads it. */
-enum { PANEL_ROWS = 2048, PANEL_COLS = 2048 };
+enum { PANEL_ROWS = 2048, PANEL_COLS = 4096 };
 
 PGR_CLONES
 static void widen(const pgr_bf16 *restrict in, float *restrict out, int64_t count) {
@@ -98,6 +100,7 @@ typedef struct linear {
     int64_t element, y_element; /* bytes */
     int64_t out_cols;           /* n, or n / 2 with a gate */
     int64_t panel_rows, panel_cols;
+    int64_t threads;    /* that an epilogue may use */
     bool gated, direct; /* direct: sgemm writes into y */
     float *x, *w, *z;   /* scratch, where needed */
 } linear;
@@ -140,6 +143,10 @@ static void product(const float *x, int64_t ldx, const float *w, int64_t ldw, fl
                 (int)(ldx > 0 ? ldx : 1), w, (int)(ldw > 0 ? ldw : 1), beta, z, (int)ldz);
 }
 
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 static void *offset(void *base, int64_t elements, int64_t element) {
     return base ? (char *)base + elements * element : NULL;
 }
@@ -156,6 +163,64 @@ static void panel_product(const linear *l, const float *x, int64_t ldx, float *z
         w = w_panel(l, l->out_cols + col, cols, &ldw);
         product(x, ldx, w, ldw, z + cols, ldz, rows, cols, a->k, beta);
     }
+}
+
+/* Rows [begin, end) of a panel's epilogue. */
+typedef struct epilogue_share {
+    const linear *l;
+    const float *z;
+    int64_t ldz;
+    const float *bias_z, *bias_u;
+    int64_t row, begin, end, col, cols; /* row, col: of the panel, in y */
+} epilogue_share;
+
+static void *epilogue_rows(void *argument) {
+    const epilogue_share *s = argument;
+    const pgr_linear_args *a = s->l->args;
+    for (int64_t r = s->begin; r < s->end; r++) {
+        int64_t at = (s->row + r) * a->n + s->col;
+        const float *z = s->z + r * s->ldz;
+        epilogue(&(epilogue_row){
+            .z = z,
+            .u = s->l->gated ? z + s->cols : NULL,
+            .bias_z = s->bias_z,
+            .bias_u = s->bias_u,
+            .saved_z = offset(a->saved, at, s->l->element),
+            .saved_u = s->l->gated ? offset(a->saved, at + s->l->out_cols, s->l->element) : NULL,
+            .y = offset(a->y, (s->row + r) * a->ldy + s->col, s->l->y_element),
+            .cols = s->cols,
+            .saved_dtype = a->dtype,
+            .y_dtype = a->y_dtype,
+            .activation = a->activation,
+        });
+    }
+    return NULL;
+}
+
+enum { THREADS_MAX = 16, THREAD_ELEMENTS = 1 << 18 };
+
+/* Shares a panel's rows between the device's threads, where each has enough to do to be worth its
+ * start (some tens of microseconds). What cannot be started is done here. */
+static void epilogue_threads(const epilogue_share *whole) {
+    pthread_t threads[THREADS_MAX];
+    epilogue_share shares[THREADS_MAX];
+    int64_t rows = whole->end, count = rows * whole->cols / THREAD_ELEMENTS;
+    count = smaller(smaller(count, whole->l->threads), smaller(THREADS_MAX, rows));
+    count = count < 1 ? 1 : count;
+    int64_t started = 1;
+    for (int64_t i = 0; i < count; i++) {
+        shares[i] = *whole;
+        shares[i].begin = rows * i / count;
+        shares[i].end = rows * (i + 1) / count;
+    }
+    while (started < count &&
+           pthread_create(&threads[started], NULL, epilogue_rows, &shares[started]) == 0)
+        started++;
+    epilogue_rows(&shares[0]);
+    for (int64_t i = started; i < count; i++)
+        epilogue_rows(&shares[i]);
+    for (int64_t i = 1; i < started; i++)
+        pthread_join(threads[i], NULL);
 }
 
 /* Columns [col, col + cols) of rows [row, row + rows) of y. `x` is the rows' panel of x. */
@@ -175,22 +240,8 @@ static void panel(const linear *l, const float *x, int64_t ldx, int64_t row, int
         return;
     }
     panel_product(l, x, ldx, z, ldz, rows, col, cols, 0.0f);
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t at = (row + r) * a->n + col;
-        epilogue(&(epilogue_row){
-            .z = z + r * ldz,
-            .u = l->gated ? z + r * ldz + cols : NULL,
-            .bias_z = bias_z,
-            .bias_u = bias_u,
-            .saved_z = offset(a->saved, at, l->element),
-            .saved_u = l->gated ? offset(a->saved, at + l->out_cols, l->element) : NULL,
-            .y = offset(a->y, (row + r) * a->ldy + col, l->y_element),
-            .cols = cols,
-            .saved_dtype = a->dtype,
-            .y_dtype = a->y_dtype,
-            .activation = a->activation,
-        });
-    }
+    epilogue_share whole = {l, z, ldz, bias_z, bias_u, row, 0, rows, col, cols};
+    epilogue_threads(&whole);
 }
 
 static pgr_status check(const pgr_linear_args *a, pgr_error *error) {
@@ -233,17 +284,13 @@ static pgr_status scratch(pgr_device *device, linear *l, pgr_error *error) {
     return status;
 }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 pgr_status pgr_cpu_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
                           pgr_error *error) {
     (void)stream;
     pgr_status status = check(args, error);
     if (status != PGR_OK || args->m == 0 || args->n == 0)
         return status;
-    linear l = {.args = args, .gated = args->activation == PGR_SWIGLU};
+    linear l = {.args = args, .threads = device->threads, .gated = args->activation == PGR_SWIGLU};
     l.element = args->dtype == PGR_F32 ? 4 : 2;
     l.y_element = args->y_dtype == PGR_F32 ? 4 : 2;
     l.out_cols = l.gated ? args->n / 2 : args->n;
