@@ -46,11 +46,13 @@ static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
     nanosleep(&pause, NULL);
 }
 
-/* The same for something that another thread of this process does: it needs the core, so that this
- * one sleeps from the start. */
+/* The same for something that another thread of this process does: that one needs the core, so that
+ * this one sleeps from the start, 50 microseconds and more and more up to a millisecond. */
 static inline void pgr_wait_step_asleep(int64_t *rounds) {
-    *rounds = *rounds < 4000 ? 4000 : *rounds;
-    pgr_wait_step(rounds, 0);
+    int64_t microseconds = 50 + 25 * (*rounds)++;
+    microseconds = microseconds < 1000 ? microseconds : 1000;
+    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)microseconds * 1000};
+    nanosleep(&pause, NULL);
 }
 
 #endif
