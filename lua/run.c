@@ -267,11 +267,9 @@ static int close_run(run *state, pgr_status status, pgr_error *error) {
 
 int pgr_command_run(const pgr_options *options, pgr_status usage, pgr_error *error) {
     run state = {.options = options};
-    pgr_spec_init(&state.spec);
     pgr_status status = pgr_job_open(DEFAULT_INIT_TIMEOUT, &state.job, error);
     if (status) {
         tell(error);
-        pgr_spec_free(&state.spec);
         return pgr_exit_code(status);
     }
     pgr_fatal_handler_set(on_fatal, state.job);

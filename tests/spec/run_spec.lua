@@ -61,7 +61,8 @@ describe("a bad config under mpirun", function()
     { "what a workload needs", "return { parallel = {}, run = { workloads = { 'mlp' } } }",
       'workload "mlp" needs model.hidden, which the config does not give' },
     { "a feature of later", "return { parallel = {}, moe = { experts = 8, score = 'sigmoid' }, "
-      .. "model = { hidden = 64, seq_len = 8 }, run = { workloads = { 'router' } } }", "what a run does not have yet: router scores other than softmax (moe.score)", 3 },
+      .. "model = { hidden = 64, seq_len = 8 }, run = { workloads = { 'router' } } }",
+      "what a run does not have yet: router scores other than softmax (moe.score)", 3 },
     { "ffn that tp does not divide", "return { parallel = { tp = 2 }, model = { hidden = 64, "
       .. "ffn = 63, seq_len = 8 }, run = { workloads = { 'mlp' } } }",
       "tp = 2 does not divide model.ffn = 63; tp can be 1, 3, 7, 9, 21, 63" },
