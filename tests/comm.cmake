@@ -1,5 +1,5 @@
 # Jobs, modules and communicators: alone and under mpirun.
-add_executable(comm_test mpi/comm_test.c)
+add_executable(comm_test mpi/comm_test.c mpi/comm_test_collectives.c)
 target_link_libraries(comm_test PRIVATE pgrun_core m)
 add_dependencies(comm_test pgrun_mpi pgrun_cpu)
 
