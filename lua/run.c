@@ -25,18 +25,15 @@ static void tell(const pgr_error *error) {
         fprintf(stderr, "pgrun: error: %s\n", error->message);
 }
 
-/* The job cannot go on together. Ranks that meet the same trouble at the same time take turns, so
- * that the lowest tells it and ends the others before they do. */
-static void end_job(const pgr_job *job, const pgr_error *error) {
+/* The fatal handler: the job cannot go on together. Ranks that meet the same trouble at the same
+ * time take turns, so that the lowest tells it and ends the others before they do. */
+static void end_job(const pgr_error *error, void *context) {
+    const pgr_job *job = context;
     double delay = 0.1 * (double)job->rank;
     usleep((useconds_t)(1e6 * (delay < 2 ? delay : 2)));
     fflush(stdout);
     tell(error);
     job->bootstrap_ops->abort(job->bootstrap, pgr_exit_code(error->status));
-}
-
-static void on_fatal(const pgr_error *error, void *context) {
-    end_job(context, error);
 }
 
 /* ---- reading the config -------------------------------------------------------------------- */
@@ -272,12 +269,12 @@ int pgr_command_run(const pgr_options *options, pgr_status usage, pgr_error *err
         tell(error);
         return pgr_exit_code(status);
     }
-    pgr_fatal_handler_set(on_fatal, state.job);
+    pgr_fatal_handler_set(end_job, state.job);
     status = prepare(&state, usage, error);
     if (!status) {
         status = run_groups(&state, error);
         if (status && status != PGR_MISMATCH)
-            end_job(state.job, error);
+            pgr_fatal(error);
     }
     return close_run(&state, status, error);
 }

@@ -260,6 +260,23 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     return status;
 }
 
+/* Priority of the communicators' streams: above that of computation, which has 0. */
+enum { STREAM_PRIORITY = 1 };
+
+static pgr_status stream_open(pgr_comm *comm, pgr_error *error) {
+    pgr_device *device = comm->job->device;
+    return device ? device->ops->stream_create(device, STREAM_PRIORITY, &comm->stream, error)
+                  : PGR_OK;
+}
+
+static void stream_close(pgr_comm *comm) {
+    pgr_device *device = comm->job->device;
+    if (device && comm->stream) {
+        device->ops->stream_free(device, comm->stream);
+    }
+    comm->stream = NULL;
+}
+
 static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     pgr_comm *comm = groups->comm;
     const pgr_job *job = groups->job;
@@ -273,7 +290,10 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
         memcpy(own.device, job->device->identity, sizeof own.device);
     }
     int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
-    pgr_status status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);
+    pgr_status status = stream_open(comm, error);
+    if (status == PGR_OK) {
+        status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);
+    }
     if (status == PGR_OK) {
         status = ops->buffer_alloc(comm, size * bytes, (void **)&groups->identities, error);
     }
@@ -285,8 +305,8 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
         status = buffer_copy(job, groups->sent, &own, bytes, error);
     }
     if (status == PGR_OK) {
-        status = ops->all_gather(comm, groups->sent, groups->identities, bytes, PGR_U8, NULL,
-                                 &groups->request, error);
+        status = ops->all_gather(comm, groups->sent, groups->identities, bytes, PGR_U8,
+                                 comm->stream, &groups->request, error);
     }
     return status;
 }
@@ -345,10 +365,10 @@ static pgr_status sums_begin(pgr_groups *groups, bool whole, pgr_error *error) {
         return status != PGR_OK
                    ? status
                    : comm->ops->all_reduce(comm, groups->sums->whole, groups->sums->whole, 2,
-                                           PGR_I64, PGR_SUM, NULL, &groups->request, error);
+                                           PGR_I64, PGR_SUM, comm->stream, &groups->request, error);
     }
     return comm->ops->all_reduce(comm, groups->sums->small, groups->sums->small, 4, PGR_F32,
-                                 PGR_SUM, NULL, &groups->request, error);
+                                 PGR_SUM, comm->stream, &groups->request, error);
 }
 
 static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
@@ -533,12 +553,14 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (groups->comm) {
         if (!under_way) {
             buffers_free(groups);
+            stream_close(groups->comm);
         }
         groups->comm->ops->abort(groups->comm);
     }
     for (int64_t i = 0; i < groups->count; i++) {
         pgr_group *group = &groups->items[i];
         if (group->comm && groups->opened_by[i] == i) {
+            stream_close(group->comm);
             group->comm->ops->abort(group->comm);
         }
     }
@@ -562,6 +584,7 @@ pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error) {
     for (int64_t i = 0; i < groups->count; i++) {
         pgr_group *group = &groups->items[i];
         if (group->comm && groups->opened_by[i] == i) {
+            stream_close(group->comm);
             pgr_status status = group->comm->ops->close(group->comm, first ? NULL : error);
             first = first ? first : status;
         }

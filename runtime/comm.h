@@ -132,6 +132,8 @@ struct pgr_comm {
     char members[192];         /* their world ranks, for messages; elided where many */
     uint64_t sequence;         /* operations started so far */
     double timeout;            /* seconds without progress in one operation */
+    pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
+                                  overlap with it; NULL in a job without a device */
 };
 
 typedef struct pgr_comm_open_args {

@@ -8,6 +8,11 @@ foreach(ranks 1 2 4 8)
                        PROCESSORS 2)
 endforeach()
 
+add_executable(layer_test mpi/layer_test.c)
+target_link_libraries(layer_test PRIVATE pgrun_core pgrun_config m)
+add_test(NAME mpi/layer COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:layer_test>)
+set_tests_properties(mpi/layer PROPERTIES LABELS "mpi;workload" TIMEOUT 60)
+
 add_test(NAME mpi/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
          tests/spec/run_spec.lua)
 # One processor: most of its time is mpirun's pause after a rank's failure.
