@@ -130,10 +130,9 @@ static const char *skip_first_line(const char *text, size_t *bytes) {
     const char *end = text + *bytes;
     if (*bytes >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0)
         text += 3;
-    if (text < end && *text == '#') {
+    if (text < end && *text == '#')
         while (text < end && *text != '\n')
             text++;
-    }
     *bytes = (size_t)(end - text);
     return text;
 }
@@ -262,10 +261,9 @@ static int load_body(lua_State *L) {
 static int64_t seed_of(const pgr_config_set *sets, int count) {
     static const char key[] = "run.seed=";
     int64_t seed = 1;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++)
         if (strncmp(sets[i], key, sizeof key - 1) == 0)
             seed = strtoll(sets[i] + sizeof key - 1, NULL, 10);
-    }
     return seed;
 }
 

@@ -17,10 +17,9 @@ const char pgr_padding_function_key = 0;
 /* Joins the parts (the last one NULL) into a path; what does not fit is cut. */
 static void path_join(char *out, const char *const *parts) {
     size_t used = 0;
-    for (; *parts; parts++) {
+    for (; *parts; parts++)
         for (const char *at = *parts; *at && used < PGR_PATH_BYTES - 1; at++)
             out[used++] = *at;
-    }
     out[used] = '\0';
 }
 

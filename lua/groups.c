@@ -20,9 +20,8 @@ static pgr_status check_usage(const pgr_options *options, pgr_groups_format *for
                              "pgrun groups takes one --world-size, and %d were given",
                              options->world_size_count);
     }
-    if (options->summary) {
+    if (options->summary)
         return pgr_error_set(error, PGR_UNSUPPORTED, "pgrun groups --summary is not there yet");
-    }
     const char *name = options->format == NULL ? "text" : options->format;
     if (strcmp(name, "svg") == 0 || strcmp(name, "csv") == 0) {
         return pgr_error_set(error, PGR_UNSUPPORTED,
@@ -54,9 +53,8 @@ static pgr_status check_later_keys(const pgr_spec *spec, pgr_error *error) {
                       : spec->parallel.hybrid_cp               ? "hybrid_cp"
                       : spec->parallel.optimizer_instances > 1 ? "optimizer_instances"
                                                                : NULL;
-    if (key == NULL) {
+    if (key == NULL)
         return PGR_OK;
-    }
     return pgr_error_set(error, PGR_UNSUPPORTED,
                          "the families of parallel.%s are not there yet; without it the others "
                          "can be shown (--set parallel.%s=%s)",
@@ -67,11 +65,9 @@ static pgr_status check_later_keys(const pgr_spec *spec, pgr_error *error) {
 }
 
 static bool has_family(const pgr_groups *r, const char *name) {
-    for (int32_t i = 0; i < r->family_count; i++) {
-        if (strcmp(r->families[i].name, name) == 0) {
+    for (int32_t i = 0; i < r->family_count; i++)
+        if (strcmp(r->families[i].name, name) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -95,34 +91,29 @@ static pgr_status pick_families(pgr_groups *r, const char *list, pgr_error *erro
             }
             pgr_status status =
                 pgr_plan_family_find(&r->plan, name, &r->families[r->family_count], error);
-            if (status != PGR_OK) {
+            if (status != PGR_OK)
                 return status;
-            }
             r->family_count++;
         }
         at += length;
-        if (*at == '\0') {
+        if (*at == '\0')
             return PGR_OK;
-        }
     }
 }
 
 static pgr_status choose_families(pgr_groups *r, const char *list, pgr_error *error) {
-    if (list != NULL) {
+    if (list != NULL)
         return pick_families(r, list, error);
-    }
-    for (int32_t i = 0; i < pgr_plan_family_count(&r->plan); i++) {
+    for (int32_t i = 0; i < pgr_plan_family_count(&r->plan); i++)
         r->families[r->family_count++] = pgr_plan_family_at(&r->plan, i);
-    }
     return PGR_OK;
 }
 
 /* --rank counts as ranks are reported, from rank_offset on. */
 static pgr_status choose_rank(pgr_groups *r, int64_t rank, pgr_error *error) {
     r->rank = PGR_NIL;
-    if (rank == PGR_NIL) {
+    if (rank == PGR_NIL)
         return PGR_OK;
-    }
     int64_t first = r->plan.rank_offset, last = first + (r->plan.world_size - 1);
     if (rank < first || rank > last) {
         return pgr_error_set(error, PGR_INVALID,
@@ -161,22 +152,17 @@ static pgr_status load(const pgr_options *options, pgr_spec *spec, pgr_error *er
 static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *error) {
     pgr_spec spec;
     pgr_status status = load(options, &spec, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = check_grid(&spec, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = make_plan(options, &spec, &r->plan, error);
-    }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = check_later_keys(&spec, error);
-    }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = choose_families(r, options->group, error);
-    }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = choose_rank(r, options->rank, error);
-    }
     pgr_spec_free(&spec);
     return status;
 }
@@ -184,8 +170,7 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
 pgr_status pgr_command_groups(const pgr_options *options, FILE *out, pgr_error *error) {
     pgr_groups groups = {.rank = PGR_NIL};
     pgr_status status = check_usage(options, &groups.format, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = prepare(options, &groups, error);
-    }
     return status == PGR_OK ? pgr_groups_print(&groups, out, error) : status;
 }

@@ -28,16 +28,14 @@ typedef struct writer {
 } writer;
 
 static void writer_flush(writer *w) {
-    if (w->failed == 0 && fwrite(w->buffer, 1, w->used, w->out) != w->used) {
+    if (w->failed == 0 && fwrite(w->buffer, 1, w->used, w->out) != w->used)
         w->failed = errno != 0 ? errno : EIO;
-    }
     w->used = 0;
 }
 
 static void writer_room(writer *w, size_t bytes) {
-    if (BUFFER_BYTES - w->used < bytes) {
+    if (BUFFER_BYTES - w->used < bytes)
         writer_flush(w);
-    }
 }
 
 static void put_char(writer *w, char c) {
@@ -46,17 +44,15 @@ static void put_char(writer *w, char c) {
 }
 
 static void put_text(writer *w, const char *text) {
-    for (; *text != '\0'; text++) {
+    for (; *text != '\0'; text++)
         put_char(w, *text);
-    }
 }
 
 /* Text, filled up with spaces to `width`. */
 static void put_column(writer *w, const char *text, size_t width) {
     put_text(w, text);
-    for (size_t length = strlen(text); length < width; length++) {
+    for (size_t length = strlen(text); length < width; length++)
         put_char(w, ' ');
-    }
 }
 
 /* The digits of a number >= 0, from the right, two at a time; returns where they begin. */
@@ -93,9 +89,8 @@ static void put_number(writer *w, int64_t value) {
 static void put_number_column(writer *w, int64_t value, int width) {
     char digits[NUMBER_BYTES];
     char *end = digits + sizeof digits;
-    for (int64_t length = end - digits_of((uint64_t)value, end); length < width; length++) {
+    for (int64_t length = end - digits_of((uint64_t)value, end); length < width; length++)
         put_char(w, ' ');
-    }
     put_number(w, value);
 }
 
@@ -126,9 +121,8 @@ static odometer odometer_over(const pgr_view *view, uint32_t mask) {
 static void odometer_step(odometer *o) {
     for (int32_t i = 0; i < o->count; i++) {
         o->value += o->wheels[i].stride;
-        if (++o->wheels[i].at < o->wheels[i].size) {
+        if (++o->wheels[i].at < o->wheels[i].size)
             return;
-        }
         o->value -= o->wheels[i].size * o->wheels[i].stride;
         o->wheels[i].at = 0;
     }
@@ -164,14 +158,11 @@ static const char *megatron_name(const pgr_plan *plan, const pgr_family *family)
     };
     for (int32_t i = 0; i < pgr_plan_family_count(plan); i++) {
         pgr_family known = pgr_plan_family_at(plan, i);
-        if (known.view != family->view || known.mask != family->mask) {
+        if (known.view != family->view || known.mask != family->mask)
             continue;
-        }
-        for (size_t j = 0; j < sizeof names / sizeof names[0]; j++) {
-            if (strcmp(names[j][0], known.name) == 0) {
+        for (size_t j = 0; j < sizeof names / sizeof names[0]; j++)
+            if (strcmp(names[j][0], known.name) == 0)
                 return names[j][1];
-            }
-        }
     }
     return "-";
 }
@@ -195,9 +186,8 @@ static void json_axes(writer *w, const pgr_groups *r, bool coordinates) {
 static void json_members(writer *w, const pgr_family *family, odometer *members, int64_t base) {
     put_char(w, '[');
     for (int64_t i = 0; i < family->size; i++) {
-        if (i > 0) {
+        if (i > 0)
             put_char(w, ',');
-        }
         put_number(w, base + members->value);
         odometer_step(members);
     }
@@ -211,9 +201,8 @@ static void json_groups(writer *w, const pgr_plan *plan, const pgr_family *famil
     odometer members = odometer_over(view, family->mask);
     put_char(w, '[');
     for (int64_t group = 0; group < family->count && w->failed == 0; group++) {
-        if (group > 0) {
+        if (group > 0)
             put_char(w, ',');
-        }
         json_members(w, family, &members, plan->rank_offset + groups.value);
         odometer_step(&groups);
     }
@@ -240,9 +229,8 @@ static void json_own_group(writer *w, const pgr_groups *r, const pgr_family *fam
 static void write_json(writer *w, const pgr_groups *r) {
     put_text(w, "{\"world_size\": ");
     put_number(w, r->plan.world_size);
-    if (r->plan.world_size_assumed) {
+    if (r->plan.world_size_assumed)
         put_text(w, ", \"world_size_assumed\": true");
-    }
     put_text(w, ", \"order\": \"");
     put_text(w, r->plan.order);
     put_text(w, "\",\n \"axes\": ");
@@ -258,11 +246,10 @@ static void write_json(writer *w, const pgr_groups *r) {
         put_text(w, i == 0 ? "\"" : ",\n  \"");
         put_text(w, r->families[i].name);
         put_text(w, "\": ");
-        if (r->rank == PGR_NIL) {
+        if (r->rank == PGR_NIL)
             json_groups(w, &r->plan, &r->families[i]);
-        } else {
+        else
             json_own_group(w, r, &r->families[i]);
-        }
     }
     put_text(w, "}}\n");
 }
@@ -380,9 +367,8 @@ static void text_row(writer *w, const pgr_plan *plan, const pgr_family *family, 
                      int64_t second) {
     /* A family that was asked for by a long name keeps a space to its neighbour. */
     put_column(w, family->name, NAME_WIDTH);
-    if (strlen(family->name) >= NAME_WIDTH) {
+    if (strlen(family->name) >= NAME_WIDTH)
         put_char(w, ' ');
-    }
     put_column(w, megatron_name(plan, family), MEGATRON_WIDTH);
     put_number_column(w, first, NUMBER_WIDTH);
     put_number_column(w, second, NUMBER_WIDTH);
@@ -425,17 +411,14 @@ pgr_status pgr_groups_print(const pgr_groups *groups, FILE *out, pgr_error *erro
     w.out = out;
     w.failed = 0;
     w.used = 0;
-    if (groups->format == PGR_GROUPS_JSON) {
+    if (groups->format == PGR_GROUPS_JSON)
         write_json(&w, groups);
-    } else {
+    else
         write_text(&w, groups);
-    }
     writer_flush(&w);
-    if (w.failed == 0 && fflush(out) != 0) {
+    if (w.failed == 0 && fflush(out) != 0)
         w.failed = errno;
-    }
-    if (w.failed != 0) {
+    if (w.failed != 0)
         return pgr_error_set(error, PGR_SYSTEM, "cannot write the groups: %s", strerror(w.failed));
-    }
     return PGR_OK;
 }

@@ -39,10 +39,9 @@ static void print_option(const pgr_option *option, FILE *out) {
 
 static void print_options(unsigned commands, FILE *out) {
     fputs("\nOptions:\n", out);
-    for (int i = 0; i < pgr_option_count; i++) {
+    for (int i = 0; i < pgr_option_count; i++)
         if (pgr_option_table[i].commands & commands)
             print_option(&pgr_option_table[i], out);
-    }
 }
 
 static void print_usage(FILE *out) {
@@ -86,10 +85,9 @@ static const command_text command_texts[] = {
 };
 
 static void print_command(pgr_command command, FILE *out) {
-    for (size_t i = 0; i < sizeof command_texts / sizeof command_texts[0]; i++) {
+    for (size_t i = 0; i < sizeof command_texts / sizeof command_texts[0]; i++)
         if (command_texts[i].command == command)
             fputs(command_texts[i].text, out);
-    }
     print_options(1u << command, out);
     fputs("\n", out);
     fputs(exit_text, out);
@@ -254,10 +252,9 @@ static const char luacats_tail[] =
 static void print_luacats(FILE *out) {
     fputs(luacats_head, out);
     print_class(NULL, out);
-    for (int i = 0; i < pgr_key_count; i++) {
+    for (int i = 0; i < pgr_key_count; i++)
         if (pgr_keys[i].type == PGR_KEY_SECTION)
             print_class(&pgr_keys[i], out);
-    }
     fputs(luacats_tail, out);
 }
 

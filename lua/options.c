@@ -89,10 +89,9 @@ static bool close_to(const char *word, const char *name, int *best) {
 static const pgr_option *nearest_option(const char *name) {
     const pgr_option *nearest = NULL;
     int best = 100;
-    for (int i = 0; i < pgr_option_count; i++) {
+    for (int i = 0; i < pgr_option_count; i++)
         if (close_to(name, pgr_option_table[i].name, &best))
             nearest = &pgr_option_table[i];
-    }
     if (nearest)
         return nearest;
     /* "--world" for "--world-size": the only one that begins like this */
@@ -109,10 +108,9 @@ static const pgr_option *nearest_option(const char *name) {
 static const char *nearest_command(const char *word) {
     const char *nearest = NULL;
     int best = 100;
-    for (int c = PGR_COMMAND_GROUPS; c <= PGR_COMMAND_EXPLAIN; c++) {
+    for (int c = PGR_COMMAND_GROUPS; c <= PGR_COMMAND_EXPLAIN; c++)
         if (close_to(word, command_names[c], &best))
             nearest = command_names[c];
-    }
     return nearest;
 }
 
@@ -123,11 +121,10 @@ static bool read_integer(const char *text, const char *end, int64_t minimum, int
     int64_t result = 0;
     if (text == end)
         return false;
-    for (; text < end; text++) {
+    for (; text < end; text++)
         if (*text < '0' || *text > '9' || __builtin_mul_overflow(result, (int64_t)10, &result) ||
             __builtin_add_overflow(result, (int64_t)(*text - '0'), &result))
             return false;
-    }
     if (result < minimum)
         return false;
     *value = result;
@@ -332,10 +329,9 @@ static pgr_status check_files(const pgr_options *options, pgr_error *error) {
 }
 
 static pgr_command command_of(const char *word) {
-    for (int c = PGR_COMMAND_GROUPS; c <= PGR_COMMAND_EXPLAIN; c++) {
+    for (int c = PGR_COMMAND_GROUPS; c <= PGR_COMMAND_EXPLAIN; c++)
         if (strcmp(word, command_names[c]) == 0)
             return (pgr_command)c;
-    }
     return PGR_COMMAND_RUN;
 }
 

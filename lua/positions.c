@@ -182,10 +182,9 @@ static bool same_name(const lua_token *a, const lua_token *b) {
 }
 
 static bool is_any(const lua_token *token, const char *const *words) {
-    for (; *words; words++) {
+    for (; *words; words++)
         if (is(token, *words))
             return true;
-    }
     return false;
 }
 
@@ -417,9 +416,8 @@ void pgr_positions_free(pgr_positions *positions) {
 }
 
 pgr_position pgr_positions_find(const pgr_positions *positions, const char *path) {
-    for (size_t i = positions->entry_count; i > 0; i--) { /* the last one holds */
+    for (size_t i = positions->entry_count; i > 0; i--) /* the last one holds */
         if (strcmp(positions->entries[i - 1].path, path) == 0)
             return positions->entries[i - 1].position;
-    }
     return (pgr_position){0, 0, 0, 0};
 }

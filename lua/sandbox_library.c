@@ -215,12 +215,11 @@ static double pattern_cost(lua_State *L) {
     double cost = 1 + (double)length, each = 1 + (double)subject;
     if (length == 0 || pattern[0] != '^')
         cost *= each;
-    for (size_t i = 0; i < length; i++) {
+    for (size_t i = 0; i < length; i++)
         if (pattern[i] == '%')
             i++;
         else if (strchr("*+-?", pattern[i]) && pattern[i])
             cost *= pattern[i] == '?' ? 2 : each;
-    }
     return cost;
 }
 

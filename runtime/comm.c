@@ -35,9 +35,8 @@ static pgr_status request_timeout(const pgr_request *request, pgr_error *error) 
 }
 
 pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
-    if (!request->state) {
+    if (!request->state)
         return PGR_OK;
-    }
     pgr_comm *comm = request->comm;
     pgr_deadline deadline = pgr_deadline_start(comm->timeout);
     int64_t rounds = 0, spin = spin_rounds(comm->job);
@@ -50,12 +49,10 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
                 (long long)comm->group, comm->members, (unsigned long long)request->sequence);
             return status;
         }
-        if (done) {
+        if (done)
             return PGR_OK;
-        }
-        if (pgr_deadline_passed(&deadline)) {
+        if (pgr_deadline_passed(&deadline))
             return request_timeout(request, error);
-        }
         pgr_wait_step(&rounds, spin);
     }
 }
@@ -130,9 +127,8 @@ static int32_t default_place(const pgr_plan *plan, const pgr_family *family) {
     int32_t count = pgr_plan_family_count(plan);
     for (int32_t i = 0; i < count; i++) {
         pgr_family known = pgr_plan_family_at(plan, i);
-        if (same_axes(&known, family)) {
+        if (same_axes(&known, family))
             return i;
-        }
     }
     return count;
 }
@@ -145,11 +141,9 @@ static bool comes_before(const pgr_plan *plan, const pgr_family *a, const pgr_fa
 
 /* Adds a family in its place; one that is there under another spelling stays one. */
 static void groups_insert(pgr_groups *groups, const pgr_family *family) {
-    for (int64_t i = 0; i < groups->count; i++) {
-        if (same_axes(&groups->items[i].family, family)) {
+    for (int64_t i = 0; i < groups->count; i++)
+        if (same_axes(&groups->items[i].family, family))
             return;
-        }
-    }
     int64_t place = groups->count++;
     while (place > 0 && comes_before(&groups->plan, family, &groups->items[place - 1].family)) {
         groups->items[place] = groups->items[place - 1];
@@ -192,23 +186,20 @@ pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_n
     }
     pgr_groups *made = calloc(1, sizeof *made);
     pgr_status status = PGR_OK;
-    if (!made) {
+    if (!made)
         return pgr_error_set(error, PGR_LIMIT, "out of memory for groups");
-    }
     size_t room = names->count > 0 ? (size_t)names->count : 1;
     made->job = job;
     made->plan = *plan;
     made->items = calloc(room, sizeof *made->items);
     made->opened_by = calloc(room, sizeof *made->opened_by);
-    if (!made->items || !made->opened_by) {
+    if (!made->items || !made->opened_by)
         status = pgr_error_set(error, PGR_LIMIT, "out of memory for %zu groups", room);
-    }
     for (int64_t i = 0; i < names->count && status == PGR_OK; i++) {
         pgr_family family;
         status = pgr_plan_family_find(plan, names->items[i], &family, error);
-        if (status == PGR_OK) {
+        if (status == PGR_OK)
             groups_insert(made, &family);
-        }
     }
     if (status != PGR_OK) {
         groups_free(made);
@@ -254,9 +245,8 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
                                .timeout = job->timeout};
     groups->started = pgr_clock_seconds();
     pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         members_text(groups, group, groups->comm->members, sizeof groups->comm->members);
-    }
     return status;
 }
 
@@ -271,9 +261,8 @@ static pgr_status stream_open(pgr_comm *comm, pgr_error *error) {
 
 static void stream_close(pgr_comm *comm) {
     pgr_device *device = comm->job->device;
-    if (device && comm->stream) {
+    if (device && comm->stream)
         device->ops->stream_free(device, comm->stream);
-    }
     comm->stream = NULL;
 }
 
@@ -286,24 +275,20 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     own.world_rank = job->rank;
     own.plan_digest = pgr_plan_digest(&groups->plan);
     memcpy(own.host, job->host, sizeof own.host);
-    if (job->device) {
+    if (job->device)
         memcpy(own.device, job->device->identity, sizeof own.device);
-    }
     int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
     pgr_status status = stream_open(comm, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);
-    }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = ops->buffer_alloc(comm, size * bytes, (void **)&groups->identities, error);
-    }
     if (status == PGR_OK) {
         status =
             ops->buffer_alloc(comm, (int64_t)sizeof(exact_sums), (void **)&groups->sums, error);
     }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = buffer_copy(job, groups->sent, &own, bytes, error);
-    }
     if (status == PGR_OK) {
         status = ops->all_gather(comm, groups->sent, groups->identities, bytes, PGR_U8,
                                  comm->stream, &groups->request, error);
@@ -342,9 +327,8 @@ static pgr_status gather_end(pgr_groups *groups, pgr_error *error) {
         identity found;
         status = buffer_copy(groups->job, &found, &groups->identities[place], (int64_t)sizeof found,
                              error);
-        if (status == PGR_OK) {
+        if (status == PGR_OK)
             status = identity_check(groups, group, place, &found, error);
-        }
     }
     return status;
 }
@@ -377,12 +361,10 @@ static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
     memset(&want, 0, sizeof want);
     for (int64_t i = 0; i < group->size; i++) {
         exact_sums one = sums_of(pgr_family_member(&groups->plan, &group->family, group->index, i));
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < 2; j++)
             want.whole[j] += one.whole[j];
-        }
-        for (int j = 0; j < 4; j++) {
+        for (int j = 0; j < 4; j++)
             want.small[j] += one.small[j];
-        }
     }
     pgr_status status =
         buffer_copy(groups->job, &found, groups->sums, (int64_t)sizeof found, error);
@@ -408,15 +390,12 @@ static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
 }
 
 static void buffers_free(pgr_groups *groups) {
-    if (!groups->comm) {
+    if (!groups->comm)
         return;
-    }
     void *buffers[] = {groups->sent, groups->identities, groups->sums};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
-        if (buffers[i]) {
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        if (buffers[i])
             groups->comm->ops->buffer_free(groups->comm, buffers[i]);
-        }
-    }
     groups->sent = groups->identities = NULL;
     groups->sums = NULL;
 }
@@ -424,11 +403,9 @@ static void buffers_free(pgr_groups *groups) {
 /* The communicator is open and identified: its family has it, and those that share it. */
 static void family_end(pgr_groups *groups) {
     buffers_free(groups);
-    for (int64_t i = groups->at; i < groups->count; i++) {
-        if (groups->opened_by[i] == groups->at) {
+    for (int64_t i = groups->at; i < groups->count; i++)
+        if (groups->opened_by[i] == groups->at)
             groups->items[i].comm = groups->comm;
-        }
-    }
     groups->items[groups->at].open_seconds = pgr_clock_seconds() - groups->started;
     groups->comm = NULL;
     groups->at++;
@@ -443,9 +420,8 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
     *moved = false;
     switch (groups->phase) {
     case OPENING_NEXT:
-        while (groups->at < groups->count && groups->opened_by[groups->at] != groups->at) {
+        while (groups->at < groups->count && groups->opened_by[groups->at] != groups->at)
             groups->at++;
-        }
         if (groups->at == groups->count) {
             groups->phase = OPENING_DONE;
             return PGR_OK;
@@ -454,50 +430,42 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
         break;
     case OPENING_COMM:
         status = groups->comm->ops->open_poll(groups->comm, &done, error);
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             status = gather_begin(groups, error);
-        }
         break;
     case OPENING_GATHER:
         status = groups->comm->ops->test(&groups->request, &done, error);
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             status = gather_end(groups, error);
-        }
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             status = sums_begin(groups, true, error);
-        }
         break;
     case OPENING_WHOLE:
         status = groups->comm->ops->test(&groups->request, &done, error);
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             status = sums_begin(groups, false, error);
-        }
         break;
     case OPENING_SMALL:
         status = groups->comm->ops->test(&groups->request, &done, error);
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             status = sums_check(groups, error);
-        }
-        if (status == PGR_OK && done) {
+        if (status == PGR_OK && done)
             family_end(groups);
-        }
         break;
     case OPENING_DONE:
         return PGR_OK;
     }
     *moved = status == PGR_OK && done;
-    if (*moved) {
+    if (*moved)
         groups->phase = groups->phase == OPENING_SMALL ? OPENING_NEXT : groups->phase + 1;
-    }
     return status;
 }
 
 pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error) {
     bool moved = true;
     pgr_status status = PGR_OK;
-    while (status == PGR_OK && moved) {
+    while (status == PGR_OK && moved)
         status = open_step(groups, &moved, error);
-    }
     *done = groups->phase == OPENING_DONE;
     return status;
 }
@@ -528,27 +496,24 @@ pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
         opening phase = groups->phase;
         int64_t at = groups->at;
         pgr_status status = pgr_groups_open_poll(groups, &done, error);
-        if (status != PGR_OK || done) {
+        if (status != PGR_OK || done)
             return status;
-        }
         if (phase != groups->phase || at != groups->at) {
             deadline = pgr_deadline_start(groups->job->init_timeout);
             rounds = 0;
         } else if (pgr_deadline_passed(&deadline)) {
             return open_timeout(groups, error);
         }
-        if (groups->phase == OPENING_COMM) { /* MPI's split runs in a thread of its own */
+        if (groups->phase == OPENING_COMM) /* MPI's split runs in a thread of its own */
             pgr_wait_step_asleep(&rounds);
-        } else {
+        else
             pgr_wait_step(&rounds, 0);
-        }
     }
 }
 
 void pgr_groups_abort(pgr_groups *groups) {
-    if (!groups) {
+    if (!groups)
         return;
-    }
     bool under_way = groups->comm && groups->request.state;
     if (groups->comm) {
         if (!under_way) {
@@ -574,9 +539,8 @@ void pgr_groups_abort(pgr_groups *groups) {
 
 pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error) {
     pgr_status first = PGR_OK;
-    if (!groups) {
+    if (!groups)
         return PGR_OK;
-    }
     if (groups->phase != OPENING_DONE) {
         pgr_groups_abort(groups);
         return pgr_error_set(error, PGR_INTERNAL, "groups closed before they were open");
@@ -603,13 +567,10 @@ const pgr_group *pgr_groups_at(const pgr_groups *groups, int64_t index) {
 
 const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family) {
     pgr_family found;
-    if (pgr_plan_family_find(&groups->plan, family, &found, NULL) != PGR_OK) {
+    if (pgr_plan_family_find(&groups->plan, family, &found, NULL) != PGR_OK)
         return NULL;
-    }
-    for (int64_t i = 0; i < groups->count; i++) {
-        if (same_axes(&groups->items[i].family, &found)) {
+    for (int64_t i = 0; i < groups->count; i++)
+        if (same_axes(&groups->items[i].family, &found))
             return &groups->items[i];
-        }
-    }
     return NULL;
 }

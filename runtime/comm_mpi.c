@@ -17,9 +17,8 @@ static pgr_status split_task(void *context, pgr_error *error) {
     pgr_status status = mpi_status(
         MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group, (int)comm->base.rank, &comm->comm),
         "MPI_Comm_split", error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     MPI_Comm_set_errhandler(comm->comm, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm->comm, &rank);
     MPI_Comm_size(comm->comm, &size);
@@ -46,9 +45,8 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
                              (long long)args->group);
     }
     mpi_comm *opened = calloc(1, sizeof *opened);
-    if (!opened) {
+    if (!opened)
         return pgr_error_set(error, PGR_LIMIT, "out of memory for a communicator");
-    }
     opened->base.ops = &mpi_comm_ops;
     opened->base.job = args->job;
     strncpy(opened->base.family, args->family, sizeof opened->base.family - 1);
@@ -69,13 +67,11 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
 static pgr_status open_poll(pgr_comm *base, bool *done, pgr_error *error) {
     mpi_comm *comm = (mpi_comm *)base;
     *done = true;
-    if (!comm->opening) {
+    if (!comm->opening)
         return PGR_OK;
-    }
     pgr_status status = mpi_task_poll(comm->opening, done, error);
-    if (*done) {
+    if (*done)
         comm->opening = NULL;
-    }
     return status;
 }
 
@@ -107,9 +103,8 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
     pgr_status status = mpi_task_post(free_task, comm, free, &task, error);
     if (status == PGR_OK) {
         status = mpi_task_wait(task, comm->base.timeout, "closing a communicator", error);
-        if (status == PGR_TIMEOUT) {
+        if (status == PGR_TIMEOUT)
             return status; /* the worker frees it when it comes back */
-        }
     }
     free(comm);
     return status;
@@ -124,14 +119,12 @@ pgr_status mpi_pending_create(mpi_comm *comm, const char *operation, int64_t byt
                              .sequence = ++comm->base.sequence,
                              .bytes = bytes};
     mpi_pending *created = calloc(1, sizeof *created);
-    if (!created) {
+    if (!created)
         return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", operation);
-    }
     created->next = comm->pending;
     created->link = &comm->pending;
-    if (created->next) {
+    if (created->next)
         created->next->link = &created->next;
-    }
     comm->pending = created;
     *pending = created;
     return PGR_OK;
@@ -170,14 +163,11 @@ pgr_status mpi_pending_scratch(mpi_pending *pending, int which, int64_t bytes, p
 
 void mpi_pending_free(mpi_pending *pending) {
     *pending->link = pending->next;
-    if (pending->next) {
+    if (pending->next)
         pending->next->link = pending->link;
-    }
-    for (int i = 0; i < 2; i++) {
-        if (pending->type_pieces[i] != 0) {
+    for (int i = 0; i < 2; i++)
+        if (pending->type_pieces[i] != 0)
             MPI_Type_free(&pending->types[i]);
-        }
-    }
     free(pending->scratch[0]);
     free(pending->scratch[1]);
     free(pending->requests);
@@ -187,20 +177,18 @@ void mpi_pending_free(mpi_pending *pending) {
 
 pgr_status mpi_pending_start(mpi_pending *pending, pgr_status status, pgr_request *request) {
     bool nothing = pending->count == 0 && !pending->later;
-    if (nothing) {
+    if (nothing)
         mpi_pending_free(pending);
-    } else {
+    else
         request->state = pending; /* also of a failed start: MPI may be using its memory */
-    }
     return status;
 }
 
 static pgr_status request_test(pgr_request *request, bool *done, pgr_error *error) {
     mpi_pending *pending = request->state;
     *done = true;
-    if (!pending) {
+    if (!pending)
         return PGR_OK;
-    }
     mpi_comm *comm = (mpi_comm *)request->comm;
     if (pending->later) {
         pgr_status status = mpi_all_to_all_v_advance(comm, pending, error);

@@ -24,14 +24,12 @@ static pgr_bootstrap world; /* MPI is there once per process */
 /* ---- errors and limits --------------------------------------------------------------------- */
 
 pgr_status mpi_status(int code, const char *call, pgr_error *error) {
-    if (code == MPI_SUCCESS) {
+    if (code == MPI_SUCCESS)
         return PGR_OK;
-    }
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
-    if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) {
+    if (MPI_Error_string(code, text, &length) != MPI_SUCCESS)
         snprintf(text, sizeof text, "unknown error");
-    }
     return pgr_error_set(error, PGR_BACKEND, "%s on rank %lld of %lld: %s (MPI error %d)", call,
                          (long long)world.rank, (long long)world.size, text, code);
 }
@@ -55,9 +53,8 @@ static void library_name(char *text, size_t bytes) {
     MPI_Get_library_version(version, &length);
     version[strcspn(version, ",\n")] = '\0';
     char *v = strstr(version, " v");
-    if (v && v[2] >= '0' && v[2] <= '9') {
+    if (v && v[2] >= '0' && v[2] <= '9')
         memmove(v + 1, v + 2, strlen(v + 2) + 1);
-    }
     snprintf(text, bytes, "%.*s", (int)bytes - 1, version);
 }
 
@@ -69,9 +66,8 @@ static void library_make_global(void) {
         int (*function)(int *, char ***, int, int *);
         void *address;
     } init = {.function = MPI_Init_thread};
-    if (dladdr(init.address, &mpi) && mpi.dli_fname) {
+    if (dladdr(init.address, &mpi) && mpi.dli_fname)
         dlopen(mpi.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
-    }
 }
 
 static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
@@ -84,9 +80,8 @@ static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
     } else if (status == PGR_OK) {
         status = mpi_status(MPI_Query_thread(&provided), "MPI_Query_thread", error);
     }
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     library_name(bootstrap->name, sizeof bootstrap->name);
     if (provided < MPI_THREAD_MULTIPLE) {
         return pgr_error_set(
@@ -102,17 +97,15 @@ static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
     bootstrap->rank = rank;
     bootstrap->size = size;
     status = mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &bootstrap->control), "MPI_Comm_dup", error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         MPI_Comm_set_errhandler(bootstrap->control, MPI_ERRORS_RETURN);
-    }
     return status;
 }
 
 static pgr_status world_finalize(pgr_bootstrap *bootstrap, pgr_error *error) {
     pgr_status status = PGR_OK;
-    if (bootstrap->control != MPI_COMM_NULL) {
+    if (bootstrap->control != MPI_COMM_NULL)
         status = mpi_status(MPI_Comm_free(&bootstrap->control), "MPI_Comm_free", error);
-    }
     if (bootstrap->initialised_here) {
         pgr_status last = mpi_status(MPI_Finalize(), "MPI_Finalize", status ? NULL : error);
         status = status ? status : last;
@@ -123,9 +116,8 @@ static pgr_status world_finalize(pgr_bootstrap *bootstrap, pgr_error *error) {
 static pgr_status init_task(void *context, pgr_error *error) {
     pgr_bootstrap *bootstrap = context;
     pgr_status status = world_init(bootstrap, error);
-    if (status != PGR_OK) { /* so that mpirun sees an orderly end */
+    if (status != PGR_OK) /* so that mpirun sees an orderly end */
         world_finalize(bootstrap, NULL);
-    }
     return status;
 }
 
@@ -144,18 +136,16 @@ static pgr_status mpi_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_e
     world.control = MPI_COMM_NULL;
     mpi_task *task;
     pgr_status status = mpi_worker_start(error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = mpi_task_post(init_task, &world, NULL, &task, error);
     if (status == PGR_OK) {
         status =
             mpi_task_wait(task, init_timeout, "MPI_Init: are all ranks of the job running?", error);
     }
     if (status != PGR_OK) {
-        if (status != PGR_TIMEOUT) { /* then the worker is still inside MPI_Init */
+        if (status != PGR_TIMEOUT) /* then the worker is still inside MPI_Init */
             mpi_worker_stop();
-        }
         return status;
     }
     world.open = true;
@@ -171,9 +161,8 @@ static pgr_status mpi_close(pgr_bootstrap *bootstrap, pgr_error *error) {
                                "MPI_Finalize: did another rank end early?", error);
     }
     bootstrap->open = false;
-    if (status != PGR_TIMEOUT) {
+    if (status != PGR_TIMEOUT)
         mpi_worker_stop();
-    }
     return status;
 }
 
@@ -188,9 +177,8 @@ static pgr_status control_wait(pgr_bootstrap *bootstrap, int code, MPI_Request *
     int done = 0;
     while (status == PGR_OK) {
         status = mpi_status(MPI_Test(request, &done, MPI_STATUS_IGNORE), call, error);
-        if (status != PGR_OK || done) {
+        if (status != PGR_OK || done)
             break;
-        }
         if (pgr_deadline_passed(&deadline)) {
             return pgr_error_set(error, PGR_TIMEOUT,
                                  "%s between all %lld ranks: rank %lld waited %g seconds without "
@@ -232,9 +220,8 @@ static pgr_status gather_piece(pgr_bootstrap *bootstrap, const char *send, char 
     MPI_Datatype plain, spread;
     pgr_status status =
         mpi_status(MPI_Type_contiguous(piece, MPI_BYTE, &plain), "all-gather", error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = mpi_status(MPI_Type_create_resized(plain, 0, (MPI_Aint)bytes, &spread), "all-gather",
                         error);
     if (status == PGR_OK) {
@@ -314,9 +301,8 @@ static void world_abort(pgr_bootstrap *bootstrap, int exit_status) {
     (void)bootstrap;
     int status = exit_status < 1 ? 1 : exit_status > 125 ? 125 : exit_status;
     MPI_Abort(MPI_COMM_WORLD, status);
-    for (;;) {
+    for (;;)
         pause();
-    }
 }
 
 const pgr_bootstrap_ops mpi_bootstrap_ops = {

@@ -70,9 +70,8 @@ static bool overlap(const void *a, int64_t a_bytes, const void *b, int64_t b_byt
 }
 
 static void bf16_to_f32(const pgr_bf16 *restrict from, float *restrict to, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         to[i] = pgr_bf16_to_f32(from[i]);
-    }
 }
 
 void mpi_pending_finish(const mpi_pending *pending) {
@@ -81,9 +80,8 @@ void mpi_pending_finish(const mpi_pending *pending) {
     } else if (pending->finish == MPI_FINISH_TO_BF16) {
         const float *from = pending->scratch[1];
         pgr_bf16 *to = pending->receive;
-        for (int64_t i = 0; i < pending->finish_count; i++) {
+        for (int64_t i = 0; i < pending->finish_count; i++)
             to[i] = pgr_bf16_from_f32(from[i]);
-        }
     }
 }
 
@@ -117,9 +115,8 @@ static pgr_status check_peer(const pgr_comm *comm, const char *operation, int64_
 static pgr_status widen(mpi_pending *pending, const void *send, int64_t count, void *receive,
                         int64_t result, pgr_error *error) {
     pgr_status status = mpi_pending_scratch(pending, 0, count * (int64_t)sizeof(float), error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = mpi_pending_scratch(pending, 1, result * (int64_t)sizeof(float), error);
-    }
     if (status == PGR_OK) {
         bf16_to_f32(send, pending->scratch[0], count);
         pending->finish = MPI_FINISH_TO_BF16;
@@ -137,15 +134,13 @@ static pgr_status start_all_reduce(mpi_comm *comm, mpi_pending *pending, const v
         int piece = piece_of(count - done, limit);
         const void *from = send == receive ? MPI_IN_PLACE : at(send, done, width);
         MPI_Request *slot = mpi_pending_request(pending, error);
-        if (!slot) {
+        if (!slot)
             return PGR_LIMIT;
-        }
         int code = MPI_Iallreduce(from, at_mutable(receive, done, width), piece, type_of(dtype),
                                   op_of(reduce), comm->comm, slot);
         pgr_status status = mpi_status(code, "MPI_Iallreduce", error);
-        if (status != PGR_OK) {
+        if (status != PGR_OK)
             return status;
-        }
         done += piece;
     }
     return PGR_OK;
@@ -158,18 +153,16 @@ pgr_status mpi_all_reduce(pgr_comm *base, const void *send, void *receive, int64
     mpi_comm *comm = (mpi_comm *)base;
     mpi_pending *pending;
     pgr_status status = begin(base, "all-reduce", count, 1, dtype, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     if (dtype == PGR_BF16) {
         status = widen(pending, send, count, receive, count, error);
         send = pending->scratch[0];
         receive = pending->scratch[1];
         dtype = PGR_F32;
     }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = start_all_reduce(comm, pending, send, receive, count, dtype, reduce, error);
-    }
     return mpi_pending_start(pending, status, request);
 }
 
@@ -190,16 +183,14 @@ static pgr_status start_reduce_scatter(mpi_comm *comm, mpi_pending *pending, con
         for (int64_t done = 0; done < count;) {
             int piece = piece_of(count - done, limit);
             MPI_Request *slot = mpi_pending_request(pending, error);
-            if (!slot) {
+            if (!slot)
                 return PGR_LIMIT;
-            }
             int code =
                 MPI_Ireduce(at(send, root * count + done, width), at_mutable(receive, done, width),
                             piece, type_of(dtype), op_of(reduce), (int)root, comm->comm, slot);
             pgr_status status = mpi_status(code, "MPI_Ireduce", error);
-            if (status != PGR_OK) {
+            if (status != PGR_OK)
                 return status;
-            }
             done += piece;
         }
     }
@@ -214,9 +205,8 @@ pgr_status mpi_reduce_scatter(pgr_comm *base, const void *send, void *receive, i
     mpi_pending *pending;
     pgr_status status =
         begin(base, "reduce-scatter", count, base->size, dtype, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     int64_t bytes = count * pgr_dtype_bytes(dtype);
     if (dtype == PGR_BF16) {
         status = widen(pending, send, count * base->size, receive, count, error);
@@ -231,9 +221,8 @@ pgr_status mpi_reduce_scatter(pgr_comm *base, const void *send, void *receive, i
         pending->finish_bytes = bytes;
         receive = pending->scratch[1];
     }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = start_reduce_scatter(comm, pending, send, receive, count, dtype, reduce, error);
-    }
     return mpi_pending_start(pending, status, request);
 }
 
@@ -245,15 +234,13 @@ static pgr_status block_type(mpi_pending *pending, int piece, pgr_dtype dtype, i
                              MPI_Datatype *type, pgr_error *error) {
     int slot = pending->type_pieces[0] == 0 || pending->type_pieces[0] == piece ? 0 : 1;
     *type = pending->types[slot];
-    if (pending->type_pieces[slot] == piece) {
+    if (pending->type_pieces[slot] == piece)
         return PGR_OK;
-    }
     MPI_Datatype plain;
     pgr_status status = mpi_status(MPI_Type_contiguous(piece, type_of(dtype), &plain),
                                    "MPI_Type_contiguous", error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = mpi_status(MPI_Type_create_resized(plain, 0, (MPI_Aint)block, type),
                         "MPI_Type_create_resized", error);
     if (status == PGR_OK) {
@@ -270,17 +257,15 @@ static pgr_status start_piece(mpi_comm *comm, mpi_pending *pending, bool gather,
                               void *receive, int piece, int64_t count, pgr_dtype dtype,
                               pgr_error *error) {
     MPI_Request *slot = mpi_pending_request(pending, error);
-    if (!slot) {
+    if (!slot)
         return PGR_LIMIT;
-    }
     MPI_Datatype type = type_of(dtype);
     bool whole = piece == count;
     if (!whole) {
         pgr_status status =
             block_type(pending, piece, dtype, count * pgr_dtype_bytes(dtype), &type, error);
-        if (status != PGR_OK) {
+        if (status != PGR_OK)
             return status;
-        }
     }
     int blocks = whole ? piece : 1;
     if (gather) {
@@ -313,9 +298,8 @@ pgr_status mpi_all_gather(pgr_comm *base, const void *send, void *receive, int64
     mpi_pending *pending;
     pgr_status status =
         begin(base, "all-gather", count, base->size, dtype, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     bool in_place = send == at(receive, base->rank * count, pgr_dtype_bytes(dtype));
     status = start_pieces((mpi_comm *)base, pending, true, in_place ? MPI_IN_PLACE : send, receive,
                           count, dtype, error);
@@ -329,9 +313,8 @@ pgr_status mpi_all_to_all(pgr_comm *base, const void *send, void *receive, int64
     mpi_pending *pending;
     pgr_status status =
         begin(base, "all-to-all", count, base->size, dtype, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     if (send == receive && request->bytes > 0) { /* in place: send from a copy */
         status = mpi_pending_scratch(pending, 0, request->bytes, error);
         if (status == PGR_OK) {
@@ -339,9 +322,8 @@ pgr_status mpi_all_to_all(pgr_comm *base, const void *send, void *receive, int64
             send = pending->scratch[0];
         }
     }
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = start_pieces((mpi_comm *)base, pending, false, send, receive, count, dtype, error);
-    }
     return mpi_pending_start(pending, status, request);
 }
 
@@ -350,12 +332,10 @@ pgr_status mpi_broadcast(pgr_comm *base, void *data, int64_t count, pgr_dtype dt
     (void)stream;
     mpi_pending *pending;
     pgr_status status = check_peer(base, "broadcast", root, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = begin(base, "broadcast", count, 1, dtype, request, &pending, error);
-    }
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     int64_t width = pgr_dtype_bytes(dtype);
     for (int64_t done = 0; done < count && status == PGR_OK;) {
         int piece = piece_of(count - done, mpi_max_count());
@@ -373,9 +353,8 @@ pgr_status mpi_barrier(pgr_comm *base, pgr_stream *stream, pgr_request *request,
     (void)stream;
     mpi_pending *pending;
     pgr_status status = begin(base, "barrier", 0, 1, PGR_U8, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     MPI_Request *slot = mpi_pending_request(pending, error);
     status = slot ? mpi_status(MPI_Ibarrier(((mpi_comm *)base)->comm, slot), "MPI_Ibarrier", error)
                   : PGR_LIMIT;
@@ -419,12 +398,10 @@ pgr_status mpi_send(pgr_comm *base, const void *data, int64_t count, pgr_dtype d
     (void)stream;
     mpi_pending *pending;
     pgr_status status = check_peer(base, "send", peer, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = begin(base, "send", count, 1, dtype, request, &pending, error);
-    }
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = start_send((mpi_comm *)base, pending, data, count, dtype, peer, TAG_MESSAGE, error);
     return mpi_pending_start(pending, status, request);
 }
@@ -434,12 +411,10 @@ pgr_status mpi_receive(pgr_comm *base, void *data, int64_t count, pgr_dtype dtyp
     (void)stream;
     mpi_pending *pending;
     pgr_status status = check_peer(base, "receive", peer, error);
-    if (status == PGR_OK) {
+    if (status == PGR_OK)
         status = begin(base, "receive", count, 1, dtype, request, &pending, error);
-    }
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     status = start_receive((mpi_comm *)base, pending, data, count, dtype, peer, TAG_MESSAGE, error);
     return mpi_pending_start(pending, status, request);
 }
@@ -484,9 +459,8 @@ static pgr_status start_all_to_all_v(mpi_comm *comm, mpi_pending *pending,
 
 static int64_t sum_of(const int64_t *counts, int64_t size) {
     int64_t sum = 0;
-    for (int64_t i = 0; i < size; i++) {
+    for (int64_t i = 0; i < size; i++)
         sum += counts[i];
-    }
     return sum;
 }
 
@@ -505,9 +479,8 @@ pgr_status mpi_all_to_all_v(pgr_comm *base, const void *send, const int64_t *sen
     mpi_pending *pending;
     pgr_status status = begin(base, "all-to-all-v", sum_of(send_counts, base->size), 1, dtype,
                               request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     struct mpi_all_to_all_v args = {.send = send,
                                     .receive = receive,
                                     .send_counts = send_counts,
@@ -526,13 +499,11 @@ pgr_status mpi_all_to_all_v_advance(mpi_comm *comm, mpi_pending *pending, pgr_er
     bool ready = true;
     if (args->counts_ready) {
         pgr_status status = device->ops->event_query(device, args->counts_ready, &ready, error);
-        if (status != PGR_OK) {
+        if (status != PGR_OK)
             return status;
-        }
     }
-    if (!ready) {
+    if (!ready)
         return PGR_OK;
-    }
     pgr_status status = start_all_to_all_v(comm, pending, args, error);
     if (status == PGR_OK) {
         pending->later = NULL;
@@ -559,9 +530,8 @@ pgr_status mpi_all_to_all_v_device(pgr_comm *base, const void *send, const int64
     }
     mpi_pending *pending;
     pgr_status status = begin(base, "all-to-all-v", 0, 1, dtype, request, &pending, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     pending->later = malloc(sizeof *pending->later);
     if (!pending->later) {
         status = pgr_error_set(error, PGR_LIMIT, "all-to-all-v: out of memory");

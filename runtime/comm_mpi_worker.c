@@ -26,9 +26,8 @@ static struct {
 } worker;
 
 static void task_free(mpi_task *task) {
-    if (task->drop && task->abandoned) {
+    if (task->drop && task->abandoned)
         task->drop(task->context);
-    }
     free(task);
 }
 
@@ -36,25 +35,21 @@ static void *worker_main(void *unused) {
     (void)unused;
     pthread_mutex_lock(&worker.lock);
     for (;;) {
-        while (!worker.first && !worker.stop) {
+        while (!worker.first && !worker.stop)
             pthread_cond_wait(&worker.changed, &worker.lock);
-        }
-        if (!worker.first) {
+        if (!worker.first)
             break;
-        }
         mpi_task *task = worker.first;
         pthread_mutex_unlock(&worker.lock);
         pgr_status status = task->run(task->context, &task->error);
         pthread_mutex_lock(&worker.lock);
         worker.first = task->next;
-        if (!worker.first) {
+        if (!worker.first)
             worker.last = &worker.first;
-        }
         task->status = status;
         task->done = true;
-        if (task->abandoned) {
+        if (task->abandoned)
             task_free(task);
-        }
         pthread_cond_broadcast(&worker.changed);
     }
     pthread_mutex_unlock(&worker.lock);
@@ -62,9 +57,8 @@ static void *worker_main(void *unused) {
 }
 
 pgr_status mpi_worker_start(pgr_error *error) {
-    if (worker.running) {
+    if (worker.running)
         return PGR_OK;
-    }
     pthread_condattr_t attributes;
     pthread_mutex_init(&worker.lock, NULL);
     pthread_condattr_init(&attributes);
@@ -84,9 +78,8 @@ pgr_status mpi_worker_start(pgr_error *error) {
 }
 
 void mpi_worker_stop(void) {
-    if (!worker.running) {
+    if (!worker.running)
         return;
-    }
     pthread_mutex_lock(&worker.lock);
     worker.stop = true;
     pthread_cond_broadcast(&worker.changed);
@@ -119,9 +112,8 @@ pgr_status mpi_task_post(pgr_status (*run)(void *context, pgr_error *error), voi
 /* Passes the result on and frees the task, which is done. */
 static pgr_status task_take(mpi_task *task, pgr_error *error) {
     pgr_status status = task->status;
-    if (status != PGR_OK && error) {
+    if (status != PGR_OK && error)
         *error = task->error;
-    }
     task_free(task);
     return status;
 }
@@ -151,9 +143,8 @@ pgr_status mpi_task_wait(mpi_task *task, double seconds, const char *what, pgr_e
     bool done = task->done;
     task->abandoned = !done;
     pthread_mutex_unlock(&worker.lock);
-    if (done) {
+    if (done)
         return task_take(task, error);
-    }
     return pgr_error_set(error, PGR_TIMEOUT, "%s: not done within %g seconds", what, seconds);
 }
 
@@ -162,7 +153,6 @@ void mpi_task_abandon(mpi_task *task) {
     bool done = task->done;
     task->abandoned = true;
     pthread_mutex_unlock(&worker.lock);
-    if (done) {
+    if (done)
         task_free(task);
-    }
 }

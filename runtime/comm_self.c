@@ -52,9 +52,8 @@ static pgr_status self_broadcast(pgr_bootstrap *bootstrap, void *data, int64_t b
 static pgr_status self_all_gather(pgr_bootstrap *bootstrap, const void *send, void *receive,
                                   int64_t bytes, pgr_error *error) {
     (void)bootstrap, (void)error;
-    if (receive != send && bytes > 0) {
+    if (receive != send && bytes > 0)
         memmove(receive, send, (size_t)bytes);
-    }
     return PGR_OK;
 }
 
@@ -74,9 +73,8 @@ static pgr_status self_barrier(pgr_bootstrap *bootstrap, pgr_error *error) {
 static void self_abort(pgr_bootstrap *bootstrap, int exit_status) {
     (void)bootstrap;
     int status = exit_status < 1 ? 1 : exit_status > 125 ? 125 : exit_status;
-    for (;;) {
+    for (;;)
         syscall(SYS_exit_group, status);
-    }
 }
 
 static pgr_status self_close(pgr_bootstrap *bootstrap, pgr_error *error) {

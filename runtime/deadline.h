@@ -35,9 +35,8 @@ static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
 static inline void pgr_wait_step(int64_t *rounds, int64_t spin) {
     const int64_t yields = 4000, naps = 20000;
     int64_t round = (*rounds)++;
-    if (round < spin) {
+    if (round < spin)
         return;
-    }
     if (round < spin + yields) {
         sched_yield();
         return;

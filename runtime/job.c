@@ -25,9 +25,8 @@ typedef struct job_state {
 static int64_t variable_number(const char *name, int64_t otherwise) {
     const char *text = getenv(name);
     char *end;
-    if (!text || !*text) {
+    if (!text || !*text)
         return otherwise;
-    }
     long long number = strtoll(text, &end, 10);
     return end != text && number >= 0 ? number : otherwise;
 }
@@ -36,9 +35,8 @@ static int64_t variable_number(const char *name, int64_t otherwise) {
 static int64_t first_number(const char *const *names, int64_t otherwise) {
     for (; *names; names++) {
         int64_t number = variable_number(*names, -1);
-        if (number >= 0) {
+        if (number >= 0)
             return number;
-        }
     }
     return otherwise;
 }
@@ -129,9 +127,8 @@ static int64_t usable_cores(uint64_t *set_hash) {
         return cores > 0 ? cores : 1;
     }
     const unsigned char *bytes = (const unsigned char *)&set;
-    for (size_t i = 0; i < sizeof set; i++) {
+    for (size_t i = 0; i < sizeof set; i++)
         *set_hash = (*set_hash ^ bytes[i]) * 1099511628211u;
-    }
     return CPU_COUNT(&set);
 }
 
@@ -140,9 +137,8 @@ static int64_t usable_cores(uint64_t *set_hash) {
  * value later is. */
 static void threads_reserve(job_state *state) {
     state->threads_are_ours = getenv(THREADS_VARIABLE) == NULL;
-    if (state->threads_are_ours) {
+    if (state->threads_are_ours)
         setenv(THREADS_VARIABLE, "1", 1);
-    }
 }
 
 /* The threads of this rank's products: the user's number, else its share of the cores. */
@@ -172,9 +168,8 @@ typedef struct place {
 static void place_fill(place *here, uint64_t cores) {
     memset(here, 0, sizeof *here);
     here->cores = cores;
-    if (gethostname(here->host, sizeof here->host - 1) != 0) {
+    if (gethostname(here->host, sizeof here->host - 1) != 0)
         snprintf(here->host, sizeof here->host, "unknown");
-    }
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
     if (file) {
         size_t read = fread(here->boot, 1, sizeof here->boot - 1, file);
@@ -195,9 +190,8 @@ static void places_count(job_state *state, const place *places) {
         job->local_rank += mine && rank < job->rank;
         job->local_size += mine;
         state->cores_shared += mine && places[rank].cores == own->cores;
-        for (int64_t before = rank; before > 0 && first; before--) { /* neighbours are alike */
+        for (int64_t before = rank; before > 0 && first; before--) /* neighbours are alike */
             first = !same_host(&places[rank], &places[before - 1]);
-        }
         job->host_count += first;
     }
 }
@@ -231,16 +225,14 @@ static pgr_status bootstrap_open(job_state *state, double init_timeout, pgr_erro
     pgr_job *job = &state->job;
     int64_t said = pgr_launcher_size();
     bool present = pgr_launcher_present();
-    if (!present && said > 1) {
+    if (!present && said > 1)
         return speak_once(launcher_error(said, 1, error), launcher_rank() == 0, error);
-    }
     job->bootstrap_ops = &pgr_self_bootstrap;
     if (present) {
         const pgr_module *module;
         pgr_status status = pgr_module_open("mpi", &module, error);
-        if (status == PGR_OK && (!module->bootstrap || !module->comm)) {
+        if (status == PGR_OK && (!module->bootstrap || !module->comm))
             status = pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_mpi.so has no MPI in it");
-        }
         if (status != PGR_OK) {
             launcher_settle();
             return speak_once(status, launcher_local_rank() == 0, error);
@@ -249,9 +241,8 @@ static pgr_status bootstrap_open(job_state *state, double init_timeout, pgr_erro
         job->comm_ops = module->comm;
     }
     pgr_status status = job->bootstrap_ops->open(init_timeout, &job->bootstrap, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return speak_once(status, launcher_local_rank() == 0, error);
-    }
     job->rank = job->bootstrap_ops->rank(job->bootstrap);
     job->size = job->bootstrap_ops->size(job->bootstrap);
     job->bootstrap_ops->describe(job->bootstrap, job->comm_name, sizeof job->comm_name);
@@ -265,15 +256,13 @@ static pgr_status bootstrap_open(job_state *state, double init_timeout, pgr_erro
 
 pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error) {
     job_state *state = calloc(1, sizeof *state);
-    if (!state) {
+    if (!state)
         return pgr_error_set(error, PGR_LIMIT, "out of memory for a job");
-    }
     state->job.timeout = state->job.init_timeout = init_timeout;
     threads_reserve(state);
     pgr_status status = bootstrap_open(state, init_timeout, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         goto failed;
-    }
     status = hosts_gather(state, error);
     if (status != PGR_OK) {
         speak_once(status, state->job.rank == 0, error);
@@ -333,16 +322,14 @@ static pgr_status device_open(job_state *state, pgr_device_kind kind, pgr_error 
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
     job_state *state = (job_state *)job;
     pgr_device_kind kind = PGR_DEVICE_CPU;
-    if (job->device) {
+    if (job->device)
         return pgr_error_set(error, PGR_INTERNAL, "the job's device is already open");
-    }
     job->timeout = args->timeout;
     job->init_timeout = args->init_timeout;
     job->bootstrap_ops->timeout(job->bootstrap, args->init_timeout);
     pgr_status status = device_choose(job, args->device, &kind, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
     if (args->comm == PGR_COMM_NCCL) {
         status = pgr_error_set(error, PGR_UNSUPPORTED,
                                "run.comm = \"nccl\" is not there yet: use \"mpi\" or \"auto\"");
@@ -359,16 +346,13 @@ pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error
 }
 
 pgr_status pgr_job_close(pgr_job *job, pgr_error *error) {
-    if (!job) {
+    if (!job)
         return PGR_OK;
-    }
-    if (job->device) {
+    if (job->device)
         job->device->ops->close(job->device);
-    }
     pgr_status status = job->bootstrap_ops->close(job->bootstrap, error);
-    if (((job_state *)job)->threads_are_ours) {
+    if (((job_state *)job)->threads_are_ours)
         unsetenv(THREADS_VARIABLE);
-    }
     free(job);
     return status;
 }
@@ -379,13 +363,11 @@ pgr_status pgr_job_close(pgr_job *job, pgr_error *error) {
 static int64_t first_failure(const int32_t *statuses, int64_t size, bool *all) {
     int64_t first = -1;
     *all = true;
-    for (int64_t rank = size - 1; rank >= 0; rank--) {
-        if (statuses[rank] != PGR_OK) {
+    for (int64_t rank = size - 1; rank >= 0; rank--)
+        if (statuses[rank] != PGR_OK)
             first = rank;
-        } else {
+        else
             *all = false;
-        }
-    }
     return first;
 }
 
@@ -409,18 +391,15 @@ pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error) {
         goto done;
     }
     int64_t first = first_failure(statuses, job->size, &all);
-    if (first < 0) {
+    if (first < 0)
         goto done;
-    }
     memset(told, 0, sizeof *told);
     if (first == job->rank) {
-        if (error) {
+        if (error)
             memcpy(told, error, sizeof *told);
-        }
         told->status = status;
-        if (!all) {
+        if (!all)
             pgr_error_prefix(told, "rank %lld on %s: ", (long long)job->rank, job->host);
-        }
     }
     shared =
         job->bootstrap_ops->broadcast(job->bootstrap, told, (int64_t)sizeof *told, first, unheard);
@@ -428,9 +407,8 @@ pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error) {
         result = status == PGR_OK ? shared : status;
         goto done;
     }
-    if (error) {
+    if (error)
         *error = *told;
-    }
     result = (pgr_status)statuses[first];
 
 done:

@@ -41,11 +41,9 @@ static const char *module_purpose(const char *name) {
         {"cpu", "running workloads with run.device = \"cpu\""},
         {"cuda", "running workloads with run.device = \"cuda\""},
     };
-    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++) {
-        if (strcmp(name, purposes[i].name) == 0) {
+    for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+        if (strcmp(name, purposes[i].name) == 0)
             return purposes[i].purpose;
-        }
-    }
     return "this run";
 }
 
@@ -57,16 +55,13 @@ static void places_add(places *list, const char *file, const char *relative) {
     int length =
         slash ? snprintf(joined, sizeof joined, "%.*s/%s", (int)(slash - file), file, relative)
               : snprintf(joined, sizeof joined, "%s", relative);
-    if (list->count == PLACES_MAX || length < 0 || (size_t)length >= sizeof joined) {
+    if (list->count == PLACES_MAX || length < 0 || (size_t)length >= sizeof joined)
         return;
-    }
     _Static_assert(sizeof resolved >= 4096, "realpath wants PATH_MAX bytes");
     const char *place = realpath(joined, resolved) ? resolved : joined;
-    for (int i = 0; i < list->count; i++) {
-        if (strcmp(list->folders[i], place) == 0) {
+    for (int i = 0; i < list->count; i++)
+        if (strcmp(list->folders[i], place) == 0)
             return;
-        }
-    }
     snprintf(list->folders[list->count++], PATH_BYTES, "%.*s", PATH_BYTES - 1, place);
 }
 
@@ -88,9 +83,8 @@ static void places_find(places *list) {
     char library[4096];
     /* A static libpgrun reports the program, as argv[0] named it; the place above is then right. */
     if (dladdr((void *)&opened_lock, &here) && here.dli_fname && strchr(here.dli_fname, '/') &&
-        realpath(here.dli_fname, library) && (length <= 0 || strcmp(library, program) != 0)) {
+        realpath(here.dli_fname, library) && (length <= 0 || strcmp(library, program) != 0))
         places_add(list, library, PGR_MODULES_FROM_LIB);
-    }
     /* as installed: for a program elsewhere that links the static library */
     places_add(list, "/", &PGR_MODULES_INSTALLED[1]);
 }
@@ -110,13 +104,11 @@ static void *module_load(const places *list, const char *name, char *reason, siz
     for (int i = 0; i < list->count; i++) {
         char file[PATH_BYTES + 128];
         snprintf(file, sizeof file, "%s/libpgrun_%s.so", list->folders[i], name);
-        if (access(file, F_OK) != 0) {
+        if (access(file, F_OK) != 0)
             continue;
-        }
         void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL);
-        if (handle) {
+        if (handle)
             return handle;
-        }
         const char *why = dlerror();
         snprintf(reason, bytes, "%s", why ? why : "the loader gave no reason");
         return NULL; /* what lies first is what was meant */
@@ -165,9 +157,8 @@ static pgr_status module_open(const char *name, const pgr_module **module, pgr_e
                              name, module_purpose(name), reason, looked);
     }
     pgr_status status = module_check(handle, name, module, error);
-    if (status == PGR_OK && opened_count < MODULES_MAX) {
+    if (status == PGR_OK && opened_count < MODULES_MAX)
         opened[opened_count++] = *module;
-    }
     return status; /* never closed: MPI and OpenBLAS leave threads and exit handlers behind */
 }
 

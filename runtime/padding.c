@@ -25,14 +25,12 @@ static int64_t megatron_multiple(const pgr_padding_args *a) {
     int64_t multiple = 1;
     if (a->cp > 1) {
         if (__builtin_mul_overflow(a->cp, 2, &multiple) ||
-            (a->sequence_parallel && __builtin_mul_overflow(multiple, a->tp, &multiple))) {
+            (a->sequence_parallel && __builtin_mul_overflow(multiple, a->tp, &multiple)))
             return 0;
-        }
         return multiple;
     }
-    if (a->sequence_parallel) {
+    if (a->sequence_parallel)
         return a->tp;
-    }
     return !a->fp8 ? 1 : a->fp8_recipe == PGR_FP8_MXFP8 ? 32 : 16;
 }
 
@@ -79,12 +77,10 @@ static pgr_status pad_to_decoder(const pgr_padding_args *a, int64_t *padding, pg
 
 pgr_status pgr_padding(const pgr_padding_args *args, int64_t *padding, pgr_error *error) {
     pgr_status status = check_sizes(args, error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         return status;
-    }
-    if (args->rule == PGR_PAD_MEGATRON && args->sequence_parallel && args->tp_comm_overlap) {
+    if (args->rule == PGR_PAD_MEGATRON && args->sequence_parallel && args->tp_comm_overlap)
         return pad_to_decoder(args, padding, error);
-    }
     int64_t multiple = args->rule == PGR_PAD_MULTIPLE ? args->multiple : megatron_multiple(args);
     int64_t padded;
     if (multiple > 0) {

@@ -23,9 +23,8 @@ static const pgr_axis *axis_in_view(const pgr_view *view, const char *name, size
     for (int32_t i = 0; i < view->axis_count; i++) {
         const pgr_axis *axis = &view->axes[i];
         if (strlen(axis->name) == length && memcmp(axis->name, name, length) == 0) {
-            if (index != NULL) {
+            if (index != NULL)
                 *index = i;
-            }
             return axis;
         }
     }
@@ -35,9 +34,8 @@ static const pgr_axis *axis_in_view(const pgr_view *view, const char *name, size
 static const pgr_axis *axis_find(const pgr_plan *plan, const char *name) {
     for (int32_t view = 0; view < plan->view_count; view++) {
         const pgr_axis *axis = axis_in_view(&plan->views[view], name, strlen(name), NULL);
-        if (axis != NULL) {
+        if (axis != NULL)
             return axis;
-        }
     }
     return NULL;
 }
@@ -61,9 +59,8 @@ static bool mask_in_view(const pgr_view *view, const char *name, uint32_t *mask)
     for (const char *token = name;; token++) {
         size_t length = strcspn(token, "-");
         int32_t index;
-        if (axis_in_view(view, token, length, &index) == NULL || (found >> index & 1u) != 0) {
+        if (axis_in_view(view, token, length, &index) == NULL || (found >> index & 1u) != 0)
             return false;
-        }
         found |= 1u << index;
         token += length;
         if (*token == '\0') {
@@ -76,11 +73,9 @@ static bool mask_in_view(const pgr_view *view, const char *name, uint32_t *mask)
 static pgr_family family_of(const pgr_plan *plan, const char *name, int32_t view, uint32_t mask) {
     pgr_family family = {.view = view, .mask = mask, .size = 1};
     snprintf(family.name, sizeof family.name, "%s", name);
-    for (int32_t i = 0; i < plan->views[view].axis_count; i++) {
-        if ((mask >> i & 1u) != 0) {
+    for (int32_t i = 0; i < plan->views[view].axis_count; i++)
+        if ((mask >> i & 1u) != 0)
             family.size *= plan->views[view].axes[i].size;
-        }
-    }
     family.count = plan->world_size / family.size;
     return family;
 }
@@ -89,9 +84,8 @@ static pgr_family family_of(const pgr_plan *plan, const char *name, int32_t view
 static int edit_distance(const char *a, const char *b) {
     int row[PGR_NAME_MAX + 1];
     int length = (int)strnlen(b, PGR_NAME_MAX);
-    for (int j = 0; j <= length; j++) {
+    for (int j = 0; j <= length; j++)
         row[j] = j;
-    }
     for (int i = 1; a[i - 1] != '\0'; i++) {
         int diagonal = row[0];
         row[0] = i;
@@ -132,18 +126,14 @@ static void view_text(const pgr_view *view, char *out, size_t bytes) {
 }
 
 static bool is_later_family(const char *name) {
-    for (size_t i = 0; i < sizeof later_families / sizeof later_families[0]; i++) {
-        if (strcmp(name, later_families[i]) == 0) {
+    for (size_t i = 0; i < sizeof later_families / sizeof later_families[0]; i++)
+        if (strcmp(name, later_families[i]) == 0)
             return true;
-        }
-    }
     static const char *const parts[] = {"cp/", "dp-cp/intra", "dp-cp/hybrid", "edp/intra",
                                         "edp/inter"};
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        if (strncmp(name, parts[i], strlen(parts[i])) == 0) {
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (strncmp(name, parts[i], strlen(parts[i])) == 0)
             return true;
-        }
-    }
     return false;
 }
 
@@ -152,23 +142,19 @@ static bool all_axes_known(const pgr_plan *plan, const char *name) {
     for (const char *token = name;; token++) {
         size_t length = strcspn(token, "-");
         bool known = false;
-        for (int32_t view = 0; view < plan->view_count; view++) {
+        for (int32_t view = 0; view < plan->view_count; view++)
             known = known || axis_in_view(&plan->views[view], token, length, NULL) != NULL;
-        }
         token += length;
-        if (!known) {
+        if (!known)
             return false;
-        }
-        if (*token == '\0') {
+        if (*token == '\0')
             return true;
-        }
     }
 }
 
 static pgr_status refuse_family(const pgr_plan *plan, const char *name, pgr_error *error) {
-    if (is_later_family(name)) {
+    if (is_later_family(name))
         return pgr_error_set(error, PGR_UNSUPPORTED, "family \"%s\" is not there yet", name);
-    }
     char dense[PGR_AXES_MAX * 8], expert[PGR_AXES_MAX * 8], views[320], known[256] = "";
     view_text(&plan->views[PGR_VIEW_DENSE], dense, sizeof dense);
     view_text(&plan->views[PGR_VIEW_EXPERT], expert, sizeof expert);
@@ -277,14 +263,12 @@ static int32_t runs_of(const pgr_plan *plan, const pgr_family *family, run runs[
     int32_t count = 0;
     for (int32_t i = 0; i < view->axis_count; i++) {
         const pgr_axis *axis = &view->axes[i];
-        if ((family->mask >> i & 1u) == 0 || axis->size == 1) {
+        if ((family->mask >> i & 1u) == 0 || axis->size == 1)
             continue;
-        }
-        if (count > 0 && runs[count - 1].size * runs[count - 1].stride == axis->stride) {
+        if (count > 0 && runs[count - 1].size * runs[count - 1].stride == axis->stride)
             runs[count - 1].size *= axis->size;
-        } else {
+        else
             runs[count++] = (run){axis->size, axis->stride};
-        }
     }
     return count;
 }
@@ -292,14 +276,11 @@ static int32_t runs_of(const pgr_plan *plan, const pgr_family *family, run runs[
 bool pgr_family_same(const pgr_plan *plan, const pgr_family *a, const pgr_family *b) {
     run of_a[PGR_AXES_MAX], of_b[PGR_AXES_MAX];
     int32_t count = runs_of(plan, a, of_a);
-    if (count != runs_of(plan, b, of_b)) {
+    if (count != runs_of(plan, b, of_b))
         return false;
-    }
-    for (int32_t i = 0; i < count; i++) {
-        if (of_a[i].size != of_b[i].size || of_a[i].stride != of_b[i].stride) {
+    for (int32_t i = 0; i < count; i++)
+        if (of_a[i].size != of_b[i].size || of_a[i].stride != of_b[i].stride)
             return false;
-        }
-    }
     return true;
 }
 
@@ -307,16 +288,14 @@ bool pgr_family_same(const pgr_plan *plan, const pgr_family *a, const pgr_family
 
 /* FNV-1a over the value's eight bytes, lowest first, so that every machine gives the same. */
 static uint64_t digest_number(uint64_t digest, int64_t value) {
-    for (int shift = 0; shift < 64; shift += 8) {
+    for (int shift = 0; shift < 64; shift += 8)
         digest = (digest ^ ((uint64_t)value >> shift & 0xff)) * UINT64_C(0x100000001b3);
-    }
     return digest;
 }
 
 static uint64_t digest_text(uint64_t digest, const char *text) {
-    for (; *text != '\0'; text++) {
+    for (; *text != '\0'; text++)
         digest = (digest ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-    }
     return digest_number(digest, 0);
 }
 

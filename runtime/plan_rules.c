@@ -41,13 +41,11 @@ typedef struct problems {
 static void problem(problems *found, pgr_status status, const char *format, ...) PGR_PRINTF(3, 4);
 
 static void problem(problems *found, pgr_status status, const char *format, ...) {
-    if (found->status == PGR_OK) {
+    if (found->status == PGR_OK)
         found->status = status;
-    }
     size_t room = sizeof found->text - found->length;
-    if (room < 2) {
+    if (room < 2)
         return;
-    }
     if (found->length > 0) {
         found->text[found->length++] = '\n';
         room--;
@@ -56,9 +54,8 @@ static void problem(problems *found, pgr_status status, const char *format, ...)
     va_start(arguments, format);
     int wanted = vsnprintf(found->text + found->length, room, format, arguments);
     va_end(arguments);
-    if (wanted > 0) {
+    if (wanted > 0)
         found->length += (size_t)wanted < room ? (size_t)wanted : room - 1;
-    }
 }
 
 static int64_t greatest_divisor(int64_t a, int64_t b) {
@@ -73,28 +70,24 @@ static int64_t greatest_divisor(int64_t a, int64_t b) {
 /* The product of three sizes, or 0 where it does not fit in 63 bits. */
 static int64_t product(int64_t a, int64_t b, int64_t c) {
     int64_t result;
-    if (__builtin_mul_overflow(a, b, &result) || __builtin_mul_overflow(result, c, &result)) {
+    if (__builtin_mul_overflow(a, b, &result) || __builtin_mul_overflow(result, c, &result))
         return 0;
-    }
     return result;
 }
 
 /* The number that every legal world size is a multiple of, or 0 where it does not fit. */
 static int64_t world_unit(const layout *l) {
-    if (!l->spec->parallel.expert_view) {
+    if (!l->spec->parallel.expert_view)
         return l->dense_product;
-    }
-    if (l->dense_product == 0 || l->expert_product == 0) {
+    if (l->dense_product == 0 || l->expert_product == 0)
         return 0;
-    }
     int64_t common = greatest_divisor(l->dense_product, l->expert_product);
     return product(l->dense_product / common, l->expert_product, 1);
 }
 
 static void check_size(problems *found, const char *key, int64_t value) {
-    if (value < 1) {
+    if (value < 1)
         problem(found, PGR_INVALID, "%s = %" PRId64 " must be at least 1", key, value);
-    }
 }
 
 /* Sizes that the spec gives by itself. */
@@ -107,16 +100,13 @@ static void read_sizes(layout *l, problems *found) {
     check_size(found, "pp", s->parallel.pp);
     if (expert_view) {
         check_size(found, "ep", s->parallel.ep);
-        if (s->parallel.etp != PGR_NIL) {
+        if (s->parallel.etp != PGR_NIL)
             check_size(found, "etp", etp);
-        }
     }
-    if (s->parallel.dp != PGR_NIL) {
+    if (s->parallel.dp != PGR_NIL)
         check_size(found, "dp", s->parallel.dp);
-    }
-    if (found->status != PGR_OK) {
+    if (found->status != PGR_OK)
         return;
-    }
     l->dense[TP] = s->parallel.tp;
     l->dense[CP] = s->parallel.cp;
     l->dense[PP] = s->parallel.pp;
@@ -146,9 +136,8 @@ static int64_t smallest_world(const layout *l, problems *found) {
     const pgr_spec *s = l->spec;
     int64_t size =
         s->parallel.dp == PGR_NIL ? world_unit(l) : product(l->dense_product, s->parallel.dp, 1);
-    if (size != 0) {
+    if (size != 0)
         return size;
-    }
     if (s->parallel.dp != PGR_NIL) {
         problem(found, PGR_LIMIT,
                 "dp * tp * cp * pp = %" PRId64 " * %" PRId64
@@ -185,11 +174,9 @@ static void choose_world(layout *l, int64_t world_size, problems *found) {
 }
 
 static int order_axis(const char *token, size_t length) {
-    for (int axis = 0; axis < AXES; axis++) {
-        if (strlen(order_names[axis]) == length && memcmp(order_names[axis], token, length) == 0) {
+    for (int axis = 0; axis < AXES; axis++)
+        if (strlen(order_names[axis]) == length && memcmp(order_names[axis], token, length) == 0)
             return axis;
-        }
-    }
     return -1;
 }
 
@@ -216,9 +203,8 @@ static void read_axis(layout *l, const char *token, size_t length, problems *fou
 
 static void read_order(layout *l, problems *found) {
     size_t length = strnlen(l->spec->parallel.order, PGR_NAME_MAX - 1);
-    for (size_t i = 0; i < length; i++) { /* Megatron-Core takes capitals too */
+    for (size_t i = 0; i < length; i++) /* Megatron-Core takes capitals too */
         l->order[i] = (char)tolower((unsigned char)l->spec->parallel.order[i]);
-    }
     l->order_ok = true;
     if (length == 0) {
         problem(found, PGR_INVALID,
@@ -231,9 +217,8 @@ static void read_order(layout *l, problems *found) {
     for (;;) {
         size_t token_length = strcspn(token, "-");
         read_axis(l, token, token_length, found);
-        if (token[token_length] == '\0') {
+        if (token[token_length] == '\0')
             return;
-        }
         token += token_length + 1;
     }
 }
@@ -243,9 +228,8 @@ static void nearest_worlds(const layout *l, char *out, size_t bytes) {
     int64_t unit = world_unit(l);
     int64_t below = unit == 0 ? 0 : l->world / unit * unit;
     int64_t above = 0;
-    if (unit == 0 || __builtin_add_overflow(below, unit, &above)) {
+    if (unit == 0 || __builtin_add_overflow(below, unit, &above))
         above = 0;
-    }
     if (below > 0 && above > 0) {
         snprintf(out, bytes, "; the nearest sizes that fit are %" PRId64 " and %" PRId64, below,
                  above);
@@ -286,14 +270,12 @@ static void derive_data_parallel(layout *l, problems *found) {
 
 static void check_given_dp(const layout *l, problems *found) {
     int64_t dp = l->spec->parallel.dp;
-    if (dp == PGR_NIL || l->dense[DP] == 0 || dp == l->dense[DP]) {
+    if (dp == PGR_NIL || l->dense[DP] == 0 || dp == l->dense[DP])
         return;
-    }
     char other[64] = "";
     int64_t size = product(l->dense_product, dp, 1);
-    if (size != 0) {
+    if (size != 0)
         snprintf(other, sizeof other, ", or take world_size = %" PRId64, size);
-    }
     problem(found, PGR_INVALID,
             "dp = %" PRId64 " was given, but world_size = %" PRId64 " over tp * cp * pp = %" PRId64
             " makes dp = %" PRId64 "; leave dp out%s",
@@ -302,9 +284,8 @@ static void check_given_dp(const layout *l, problems *found) {
 
 static void check_named(const layout *l, problems *found) {
     for (int axis = 0; axis < AXES; axis++) {
-        if (l->named[axis]) {
+        if (l->named[axis])
             continue;
-        }
         bool dense = l->dense[axis] > 1;
         bool expert = l->expert[axis] > 1 && l->spec->parallel.expert_view && axis != PP;
         if (dense) {
@@ -343,9 +324,8 @@ static void check_pipeline(const layout *l, problems *found) {
     bool pp_last = l->axis_count > 0 && l->axes[l->axis_count - 1] == PP;
     int64_t dp = l->dense[DP], edp = l->expert[DP];
     if (!s->parallel.expert_view || !l->order_ok || !l->named[PP] || l->dense[PP] == 1 || pp_last ||
-        dp == 0 || edp == 0 || dp == edp) {
+        dp == 0 || edp == 0 || dp == edp)
         return;
-    }
     char better[PGR_NAME_MAX];
     order_pp_last(l, better);
     problem(found, PGR_INVALID,
@@ -363,9 +343,8 @@ static void build_view(const layout *l, const char *const names[AXES], const int
     snprintf(view->name, sizeof view->name, "%s", name);
     for (int i = 0; i < l->axis_count + AXES; i++) {
         int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
-        if (names[axis] == NULL || (i >= l->axis_count && l->named[axis])) {
+        if (names[axis] == NULL || (i >= l->axis_count && l->named[axis]))
             continue;
-        }
         pgr_axis *a = &view->axes[view->axis_count++];
         snprintf(a->name, sizeof a->name, "%s", names[axis]);
         a->size = sizes[axis];
@@ -375,24 +354,20 @@ static void build_view(const layout *l, const char *const names[AXES], const int
 }
 
 static const pgr_axis *pp_axis(const pgr_view *view) {
-    for (int32_t i = 0; i < view->axis_count; i++) {
-        if (strcmp(view->axes[i].name, "pp") == 0) {
+    for (int32_t i = 0; i < view->axis_count; i++)
+        if (strcmp(view->axes[i].name, "pp") == 0)
             return &view->axes[i];
-        }
-    }
     return NULL;
 }
 
 /* Both views must cut the same pipelines. */
 static void check_pp_groups(const layout *l, const pgr_plan *plan, problems *found) {
-    if (plan->view_count < 2 || l->dense[PP] == 1) {
+    if (plan->view_count < 2 || l->dense[PP] == 1)
         return;
-    }
     int64_t dense = pp_axis(&plan->views[PGR_VIEW_DENSE])->stride;
     int64_t expert = pp_axis(&plan->views[PGR_VIEW_EXPERT])->stride;
-    if (dense == expert) {
+    if (dense == expert)
         return;
-    }
     char better[PGR_NAME_MAX];
     order_pp_last(l, better);
     problem(found, PGR_INVALID,
@@ -411,9 +386,8 @@ pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pg
     problems found = {.status = PGR_OK};
     read_sizes(&l, &found);
     int64_t smallest = found.status == PGR_OK ? smallest_world(&l, &found) : 0;
-    if (found.status != PGR_OK) {
+    if (found.status != PGR_OK)
         return refuse(&found, error);
-    }
     *world_size = smallest;
     return PGR_OK;
 }
@@ -423,21 +397,18 @@ pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *p
     layout l = {.spec = spec};
     problems found = {.status = PGR_OK};
     read_sizes(&l, &found);
-    if (found.status == PGR_OK) {
+    if (found.status == PGR_OK)
         choose_world(&l, world_size, &found);
-    }
     read_order(&l, &found);
     if (l.world > 0) {
         derive_data_parallel(&l, &found);
         check_given_dp(&l, &found);
     }
-    if (l.order_ok) {
+    if (l.order_ok)
         check_named(&l, &found);
-    }
     check_pipeline(&l, &found);
-    if (found.status != PGR_OK) {
+    if (found.status != PGR_OK)
         return refuse(&found, error);
-    }
 
     pgr_plan made = {.world_size = l.world,
                      .rank_offset = spec->parallel.rank_offset,
@@ -445,13 +416,11 @@ pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *p
                      .world_size_assumed = l.world_assumed};
     memcpy(made.order, l.order, sizeof made.order);
     build_view(&l, dense_names, l.dense, "dense", &made.views[PGR_VIEW_DENSE]);
-    if (made.view_count == 2) {
+    if (made.view_count == 2)
         build_view(&l, expert_names, l.expert, "expert", &made.views[PGR_VIEW_EXPERT]);
-    }
     check_pp_groups(&l, &made, &found);
-    if (found.status != PGR_OK) {
+    if (found.status != PGR_OK)
         return refuse(&found, error);
-    }
     *plan = made;
     return PGR_OK;
 }

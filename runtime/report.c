@@ -55,14 +55,13 @@ static void put(row *line, const char *format, ...) {
 
 static void put_string(row *line, const char *name, const char *value) {
     put(line, "\"%s\": \"", name);
-    for (const unsigned char *c = (const unsigned char *)value; *c; c++) {
+    for (const unsigned char *c = (const unsigned char *)value; *c; c++)
         if (*c == '"' || *c == '\\')
             put(line, "\\%c", *c);
         else if (*c < 0x20)
             put(line, "\\u%04x", *c);
         else
             put(line, "%c", *c);
-    }
     put(line, "\"");
 }
 

@@ -7,10 +7,9 @@
 #include <string.h>
 
 const pgr_key *pgr_key_find(const char *path) {
-    for (int i = 0; i < pgr_key_count; i++) {
+    for (int i = 0; i < pgr_key_count; i++)
         if (strcmp(pgr_keys[i].path, path) == 0)
             return &pgr_keys[i];
-    }
     return NULL;
 }
 
@@ -258,10 +257,9 @@ uint64_t pgr_spec_digest(const pgr_spec *spec) {
 }
 
 static bool wants(const pgr_spec *spec, pgr_workload workload) {
-    for (int64_t i = 0; i < spec->run.workloads.count; i++) {
+    for (int64_t i = 0; i < spec->run.workloads.count; i++)
         if (spec->run.workloads.items[i] == (int64_t)workload)
             return true;
-    }
     return false;
 }
 

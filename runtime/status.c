@@ -14,9 +14,8 @@ static size_t character_boundary(const char *text, size_t length) {
     size_t start = length;
     while (start > 0 && length - start < 4) {
         unsigned char byte = (unsigned char)text[--start];
-        if ((byte & 0xC0) == 0x80) {
+        if ((byte & 0xC0) == 0x80)
             continue; /* a continuation byte: the character starts further left */
-        }
         size_t width = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
         return start + width <= length ? length : start;
     }
@@ -26,17 +25,15 @@ static size_t character_boundary(const char *text, size_t length) {
 /* Formats into `out`; where the text was too long it ends at a character boundary. */
 static void format_text(char *out, size_t bytes, const char *format, va_list arguments) {
     int wanted = vsnprintf(out, bytes, format, arguments);
-    if (wanted < 0) {
+    if (wanted < 0)
         out[0] = '\0';
-    } else if ((size_t)wanted >= bytes) {
+    else if ((size_t)wanted >= bytes)
         out[character_boundary(out, bytes - 1)] = '\0';
-    }
 }
 
 pgr_status pgr_error_set(pgr_error *error, pgr_status status, const char *format, ...) {
-    if (error == NULL) {
+    if (error == NULL)
         return status;
-    }
     /* Through a copy, since a caller may quote error->message itself in the arguments. */
     char text[sizeof error->message];
     va_list arguments;
@@ -49,9 +46,8 @@ pgr_status pgr_error_set(pgr_error *error, pgr_status status, const char *format
 }
 
 void pgr_error_prefix(pgr_error *error, const char *format, ...) {
-    if (error == NULL) {
+    if (error == NULL)
         return;
-    }
     char text[sizeof error->message];
     va_list arguments;
     va_start(arguments, format);
@@ -60,9 +56,8 @@ void pgr_error_prefix(pgr_error *error, const char *format, ...) {
     size_t front = strlen(text);
     size_t rest = strlen(error->message);
     size_t room = sizeof text - 1 - front;
-    if (rest > room) {
+    if (rest > room)
         rest = character_boundary(error->message, room);
-    }
     memcpy(text + front, error->message, rest);
     text[front + rest] = '\0';
     memcpy(error->message, text, front + rest + 1);
@@ -116,9 +111,8 @@ void pgr_fatal_handler_set(pgr_fatal_handler handler, void *context) {
 }
 
 void pgr_fatal(const pgr_error *error) {
-    if (fatal_handler != NULL) {
+    if (fatal_handler != NULL)
         fatal_handler(error, fatal_context);
-    }
 }
 
 double pgr_clock_seconds(void) {

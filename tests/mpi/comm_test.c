@@ -57,13 +57,11 @@ static pgr_groups *groups_open(const pgr_plan *plan, const char *const *families
     char items[16][PGR_NAME_MAX];
     pgr_names names = {.count = count, .items = items};
     pgr_groups *groups = NULL;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         snprintf(items[i], PGR_NAME_MAX, "%s", families[i]);
-    }
     CHECK_OK(pgr_groups_open_begin(job, plan, &names, &groups, &error));
-    if (groups) {
+    if (groups)
         CHECK_OK(pgr_groups_open_finish(groups, &error));
-    }
     return groups;
 }
 
@@ -81,12 +79,10 @@ static void test_bootstrap(void) {
     }
     memset(data, (int)job->rank + 1, sizeof data);
     CHECK_OK(ops->all_gather(job->bootstrap, data, all, BYTES, &error));
-    for (int64_t i = 0; i < job->size * BYTES; i++) {
+    for (int64_t i = 0; i < job->size * BYTES; i++)
         CHECK(all[i] == (char)(i / BYTES + 1), "byte %d of the gather", (int)i);
-    }
-    for (int i = 0; i < 33; i++) {
+    for (int i = 0; i < 33; i++)
         values[i] = (double)(job->rank + i);
-    }
     CHECK_OK(ops->sum(job->bootstrap, values, 33, &error));
     for (int i = 0; i < 33; i++) {
         double n = (double)job->size;
@@ -121,9 +117,8 @@ static void test_agree(void) {
     char text[128];
     snprintf(text, sizeof text, job->size > 1 ? "rank %d on %s: from %d" : "from %d", (int)lowest,
              job->host, (int)lowest);
-    if (job->size == 1) {
+    if (job->size == 1)
         snprintf(text, sizeof text, "from 0");
-    }
     pgr_status status = pgr_job_agree(job, own, &error);
     CHECK(status == want && error.status == want, "status %d", (int)status);
     CHECK(strcmp(error.message, text) == 0, "\"%s\", not \"%s\"", error.message, text);
@@ -190,12 +185,10 @@ static void test_sharing(void) {
             const pgr_group *last = pgr_groups_at(groups, 4);
             CHECK(last && last == tp_cp, "%s is last", last ? last->family.name : "nothing");
         }
-        if (tp && tp->comm) {
+        if (tp && tp->comm)
             test_collectives(tp->comm, "tp");
-        }
-        if (dp && job->size >= 4) {
+        if (dp && job->size >= 4)
             test_collectives(dp->comm, "dp");
-        }
         CHECK_OK(pgr_groups_close(groups, &error));
     }
     case_end("families share communicators");
@@ -223,9 +216,8 @@ static void test_reopen(void) {
     pgr_plan plan = plan_of(job->size % 2 ? 1 : 2, 1);
     for (int i = 0; i < 20; i++) {
         pgr_groups *groups = groups_open(&plan, families, 2);
-        if (groups) {
+        if (groups)
             CHECK_OK(pgr_groups_close(groups, &error));
-        }
     }
     case_end("opened and closed 20 times");
 }
@@ -284,9 +276,8 @@ static void test_late_collective(void) {
     pgr_comm *comm = pgr_groups_at(groups, 0)->comm;
     pgr_request request;
     int64_t data[3] = {1, 2, 3};
-    if (job->rank == 1) {
+    if (job->rank == 1)
         pause_seconds(3.2);
-    }
     CHECK_OK(comm->ops->all_reduce(comm, data, data, 3, PGR_I64, PGR_SUM, NULL, &request, &error));
     double start = pgr_clock_seconds();
     pgr_status status = pgr_request_wait(&request, &error);
@@ -297,9 +288,8 @@ static void test_late_collective(void) {
         static const char *const parts[] = {"all-reduce number ", " of 24 bytes",
                                             "family tp",          "group 0",
                                             "world ranks 0, 1",   "waited 2 seconds"};
-        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
             CHECK(strstr(error.message, parts[i]), "no \"%s\" in: %s", parts[i], error.message);
-        }
         comm->timeout = 20; /* the request is as good as before */
         CHECK_OK(pgr_request_wait(&request, &error));
     }
@@ -310,9 +300,8 @@ static void test_late_collective(void) {
 
 static void test_late_bootstrap(void) {
     job->bootstrap_ops->timeout(job->bootstrap, 1);
-    if (job->rank == 1) {
+    if (job->rank == 1)
         pause_seconds(1.8);
-    }
     pgr_status status = job->bootstrap_ops->barrier(job->bootstrap, &error);
     CHECK(status == (job->rank == 1 ? PGR_OK : PGR_TIMEOUT), "status %d", (int)status);
     CHECK(status == PGR_OK || strstr(error.message, "barrier between all"), "%s", error.message);
@@ -326,9 +315,8 @@ static void test_late_opening(void) {
     pgr_names names = {.count = 1, .items = items};
     pgr_groups *groups = NULL;
     job->init_timeout = 1;
-    if (job->rank == 1) {
+    if (job->rank == 1)
         pause_seconds(1.8);
-    }
     CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
     double start = pgr_clock_seconds();
     pgr_status status = pgr_groups_open_finish(groups, &error); /* the late one waits in vain */
@@ -364,27 +352,23 @@ static void run_all(void) {
     case_end("all ranks, opened and closed");
     test_sharing();
     test_reopen();
-    if (job->size % 2 == 0) {
+    if (job->size % 2 == 0)
         try_broken(open_swapped, true, "swapped places are caught");
-    }
-    if (job->size > 3 && job->size % 2 == 0) {
+    if (job->size > 3 && job->size % 2 == 0)
         try_broken(open_shifted, false, "exchanged members are caught");
-    }
 }
 
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     pgr_status status = pgr_job_open(60, &job, &error);
     if (status != PGR_OK) {
-        if (error.message[0]) {
+        if (error.message[0])
             fprintf(stderr, "pgrun: %s\n", error.message);
-        }
         return pgr_exit_code(status);
     }
     if (strcmp(what, "open") == 0) {
-        if (job->rank == 0) {
+        if (job->rank == 0)
             printf("%d ranks, %s\n", (int)job->size, job->comm_name);
-        }
     } else if (strcmp(what, "late") == 0) {
         test_late_collective();
         test_late_bootstrap();
@@ -393,8 +377,7 @@ int main(int argc, char **argv) {
         run_all();
     }
     status = pgr_job_close(job, &error);
-    if (status != PGR_OK) {
+    if (status != PGR_OK)
         fprintf(stderr, "%s\n", error.message);
-    }
     return failed_cases || status != PGR_OK;
 }

@@ -64,16 +64,14 @@ static int reduced(const pgr_comm *comm, int64_t i, pgr_reduce reduce) {
 }
 
 static void fill(void *data, const pgr_comm *comm, int64_t count, pgr_dtype dtype) {
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < count; i++)
         store(data, i, dtype, value(comm->rank, i));
-    }
 }
 
 static void wait_for(pgr_status started, pgr_request *request) {
     CHECK(started == PGR_OK, "%s", error.message);
-    if (started == PGR_OK) {
+    if (started == PGR_OK)
         CHECK_OK(pgr_request_wait(request, &error));
-    }
 }
 
 /* ---- collectives --------------------------------------------------------------------------- */
@@ -204,9 +202,8 @@ static void try_all_to_all_v(const buffers *b, bool device_counts) {
         counts[1][p] = counts[3][p] = p * room;
     }
     fill(b->send, comm, size * room, b->dtype);
-    for (int64_t i = 0; i < size * room; i++) {
+    for (int64_t i = 0; i < size * room; i++)
         store(b->receive, i, b->dtype, 99);
-    }
     if (device_counts) {
         pgr_device *device = job->device;
         pgr_event *ready = NULL;
@@ -218,9 +215,8 @@ static void try_all_to_all_v(const buffers *b, bool device_counts) {
                                                 counts[2], counts[3], ready, b->dtype, NULL,
                                                 &request, &error),
                  &request);
-        if (ready) {
+        if (ready)
             device->ops->event_free(device, ready);
-        }
     } else {
         pgr_status started =
             comm->ops->all_to_all_v(comm, b->send, counts[0], counts[1], b->receive, counts[2],
@@ -248,9 +244,8 @@ static void try_everything(pgr_comm *comm, pgr_dtype dtype, int64_t count) {
     for (pgr_reduce reduce = PGR_SUM; reduce <= PGR_MIN; reduce++) {
         try_all_reduce(&b, reduce, false);
         try_all_reduce(&b, reduce, true);
-        for (int in_place = 0; in_place < 3; in_place++) {
+        for (int in_place = 0; in_place < 3; in_place++)
             try_reduce_scatter(&b, reduce, in_place);
-        }
     }
     try_all_gather(&b, false);
     try_all_gather(&b, true);
@@ -268,11 +263,9 @@ void test_collectives(pgr_comm *comm, const char *where) {
     static const int64_t counts[] = {0, 1, 3, 17, 301};
     char name[128];
     for (pgr_dtype dtype = PGR_F32; dtype <= PGR_U8; dtype++) {
-        if (comm) {
-            for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        if (comm)
+            for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
                 try_everything(comm, dtype, counts[i]);
-            }
-        }
         snprintf(name, sizeof name, "collectives on %s, %s", where, pgr_dtype_name(dtype));
         case_end(name);
     }

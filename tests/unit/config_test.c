@@ -178,10 +178,9 @@ static void test_digest_sees_every_field(void **state) {
         pgr_spec spec = loaded(texts[i]);
         digests[i] = pgr_spec_digest(&spec);
         pgr_spec_free(&spec);
-        for (int j = 0; j < i; j++) {
+        for (int j = 0; j < i; j++)
             if (digests[i] == digests[j])
                 fail_msg("one digest: %s and %s", texts[i], texts[j]);
-        }
     }
 }
 

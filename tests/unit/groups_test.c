@@ -21,9 +21,8 @@ static pgr_groups groups_of(int64_t world, int64_t rank_offset, const char *name
     assert_int_equal(pgr_plan_create(&spec, world, &groups.plan, NULL), PGR_OK);
     pgr_spec_free(&spec);
     if (names == NULL) {
-        for (int32_t i = 0; i < pgr_plan_family_count(&groups.plan); i++) {
+        for (int32_t i = 0; i < pgr_plan_family_count(&groups.plan); i++)
             groups.families[groups.family_count++] = pgr_plan_family_at(&groups.plan, i);
-        }
         return groups;
     }
     char list[256];
@@ -134,9 +133,8 @@ static void a_large_json_is_the_plans(void **state) {
 static void a_full_disk_is_an_error(void **state) {
     (void)state;
     FILE *full = fopen("/dev/full", "w");
-    if (full == NULL) {
+    if (full == NULL)
         skip();
-    }
     pgr_groups groups = groups_of(8, 0, NULL);
     pgr_error error = {0};
     assert_int_equal(pgr_groups_print(&groups, full, &error), PGR_SYSTEM);

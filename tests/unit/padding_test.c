@@ -22,15 +22,12 @@ static bool flag_of(const json_t *row, const char *key) {
 /* The recorded name of a recipe; an unknown one fails the test. */
 static pgr_fp8_recipe recipe_of(const json_t *row) {
     const char *name = json_string_value(json_object_get(row, "fp8_recipe"));
-    if (name == NULL) {
+    if (name == NULL)
         return PGR_FP8_NONE;
-    }
     static const char *const names[] = {"", "delayed", "tensorwise", "blockwise", "mxfp8"};
-    for (int i = 1; i < 5; i++) {
-        if (strcmp(name, names[i]) == 0) {
+    for (int i = 1; i < 5; i++)
+        if (strcmp(name, names[i]) == 0)
             return (pgr_fp8_recipe)i;
-        }
-    }
     fail_msg("unknown fp8_recipe \"%s\"", name);
     return PGR_FP8_NONE;
 }
@@ -108,9 +105,8 @@ static void refused(pgr_padding_args args, pgr_status status, const char *part) 
     assert_int_equal(pgr_padding(&args, &padding, &error), status);
     assert_int_equal(error.status, status);
     assert_int_equal(padding, 77);
-    if (strstr(error.message, part) == NULL) {
+    if (strstr(error.message, part) == NULL)
         fail_msg("\"%s\" is not in \"%s\"", part, error.message);
-    }
 }
 
 static void refusals_have_the_values(void **state) {

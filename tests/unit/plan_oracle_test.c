@@ -29,9 +29,8 @@ static void spec_of(const json_t *config, pgr_spec *spec) {
     spec->parallel.etp = integer_of(config, "etp", PGR_NIL);
     spec->parallel.vpp = integer_of(config, "vpp", PGR_NIL);
     const char *order = json_string_value(json_object_get(config, "order"));
-    if (order != NULL) {
+    if (order != NULL)
         snprintf(spec->parallel.order, sizeof spec->parallel.order, "%s", order);
-    }
 }
 
 static bool needs_later_key(const json_t *config) {
@@ -48,9 +47,8 @@ static bool is_later_family(const char *name) {
 static void check_family(int row, const pgr_plan *plan, const char *name, const json_t *groups) {
     pgr_family family;
     pgr_error error = {0};
-    if (pgr_plan_family_find(plan, name, &family, &error) != PGR_OK) {
+    if (pgr_plan_family_find(plan, name, &family, &error) != PGR_OK)
         fail_msg("row %d, family %s: %s", row, name, error.message);
-    }
     if (family.count != (int64_t)json_array_size(groups)) {
         fail_msg("row %d, family %s: %lld groups, not %zu", row, name, (long long)family.count,
                  json_array_size(groups));
@@ -76,9 +74,8 @@ static void check_family(int row, const pgr_plan *plan, const char *name, const 
 static int check_families(int row, const pgr_spec *spec, const json_t *families) {
     pgr_plan plan;
     pgr_error error = {0};
-    if (pgr_plan_create(spec, PGR_NIL, &plan, &error) != PGR_OK) {
+    if (pgr_plan_create(spec, PGR_NIL, &plan, &error) != PGR_OK)
         fail_msg("row %d is refused: %s", row, error.message);
-    }
     int checked = 0;
     const char *name;
     json_t *groups;
@@ -91,9 +88,8 @@ static int check_families(int row, const pgr_spec *spec, const json_t *families)
         pgr_family family;
         assert_int_equal(pgr_plan_family_find(&plan, name, &family, &error), PGR_UNSUPPORTED);
         assert_non_null(strstr(error.message, name));
-        if (strchr(name, '/') != NULL) {
+        if (strchr(name, '/') != NULL)
             print_message("waiting: row %d, family %s\n", row, name);
-        }
     }
     return checked;
 }
@@ -113,11 +109,9 @@ static const char *rule_of(const char *message) {
         {"pp-last rank ordering", "is not last in order"},
         {"Pipeline parallel groups are expected", "the pp groups of the dense and the expert view"},
     };
-    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
-        if (strstr(message, rules[i][0]) != NULL) {
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (strstr(message, rules[i][0]) != NULL)
             return rules[i][1];
-        }
-    }
     fail_msg("a refusal of an unknown rule: %s", message);
     return NULL;
 }
@@ -126,9 +120,8 @@ static void check_refusal(int row, const pgr_spec *spec, const char *message) {
     pgr_plan plan;
     pgr_error error = {0};
     assert_int_equal(pgr_plan_create(spec, PGR_NIL, &plan, &error), PGR_INVALID);
-    if (strstr(error.message, rule_of(message)) == NULL) {
+    if (strstr(error.message, rule_of(message)) == NULL)
         fail_msg("row %d: Megatron-Core said \"%s\", and we \"%s\"", row, message, error.message);
-    }
 }
 
 static void every_oracle_row(void **state) {

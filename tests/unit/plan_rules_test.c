@@ -209,9 +209,8 @@ static const refusal refusals[] = {
 };
 
 static void set(int64_t *field, int64_t value) {
-    if (value != 0) {
+    if (value != 0)
         *field = value;
-    }
 }
 
 static void spec_of(const refusal *r, pgr_spec *spec) {
@@ -225,9 +224,8 @@ static void spec_of(const refusal *r, pgr_spec *spec) {
     set(&spec->parallel.dp, r->dp);
     set(&spec->parallel.vpp, r->vpp);
     set(&spec->parallel.rank_offset, r->rank_offset);
-    if (r->order != NULL) {
+    if (r->order != NULL)
         snprintf(spec->parallel.order, sizeof spec->parallel.order, "%s", r->order);
-    }
 }
 
 static void every_refusal(void **state) {
@@ -338,9 +336,8 @@ static void unknown_families(void **state) {
         pgr_family family;
         pgr_error error = {0};
         pgr_status status = pgr_plan_family_find(&plan, cases[i].name, &family, &error);
-        if (status != cases[i].status || strstr(error.message, cases[i].part) == NULL) {
+        if (status != cases[i].status || strstr(error.message, cases[i].part) == NULL)
             fail_msg("%s: %s: %s", cases[i].name, pgr_status_name(status), error.message);
-        }
     }
     pgr_spec_free(&spec);
 }
@@ -349,9 +346,8 @@ static void unknown_families(void **state) {
 static void long_messages_are_cut_at_a_character(void **state) {
     (void)state;
     static char text[3 * 4000 + 1];
-    for (int i = 0; i < 4000; i++) {
+    for (int i = 0; i < 4000; i++)
         memcpy(text + 3 * i, "\xe2\x82\xac", 4); /* the euro sign, three bytes */
-    }
     static pgr_error error;
     for (int shift = 0; shift < 3; shift++) {
         pgr_error_set(&error, PGR_LIMIT, "%.*s%s", shift, "ab", text);

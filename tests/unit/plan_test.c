@@ -76,14 +76,11 @@ static int families_of(const pgr_plan *plan, pgr_family families[32]) {
     static const char *const more[] = {"cp-tp", "cp-pp",   "pp-dp-tp-cp",
                                        "ep-pp", "edp-etp", "edp-pp"};
     int count = 0;
-    for (int32_t i = 0; i < pgr_plan_family_count(plan); i++) {
+    for (int32_t i = 0; i < pgr_plan_family_count(plan); i++)
         families[count++] = pgr_plan_family_at(plan, i);
-    }
-    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++) {
-        if (pgr_plan_family_find(plan, more[i], &families[count], NULL) == PGR_OK) {
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        if (pgr_plan_family_find(plan, more[i], &families[count], NULL) == PGR_OK)
             count++;
-        }
-    }
     return count;
 }
 
@@ -191,9 +188,8 @@ static void check_same(const pgr_spec *spec, const pgr_plan *plan) {
     pgr_family families[32];
     static enumeration enumerations[32];
     int count = families_of(plan, families);
-    for (int f = 0; f < count; f++) {
+    for (int f = 0; f < count; f++)
         enumerate(plan, &families[f], &enumerations[f]);
-    }
     for (int a = 0; a < count; a++) {
         for (int b = 0; b < count; b++) {
             bool same = pgr_family_same(plan, &families[a], &families[b]);
@@ -223,9 +219,8 @@ static void check_smallest(const pgr_spec *given, const pgr_plan *plan) {
     assert_int_equal(other.world_size, smallest);
     assert_true(other.world_size_assumed);
     assert_false(plan->world_size_assumed);
-    for (int64_t size = 1; size < smallest; size++) {
+    for (int64_t size = 1; size < smallest; size++)
         assert_int_equal(pgr_plan_create(&spec, size, &other, NULL), PGR_INVALID);
-    }
 }
 
 static void the_smallest_world_is_legal_and_no_smaller_one(void **state) {
@@ -236,9 +231,8 @@ static void the_smallest_world_is_legal_and_no_smaller_one(void **state) {
 static void check_sizes(const pgr_spec *spec, const pgr_plan *plan) {
     const char *const dense[] = {"tp", "cp", "dp", "pp"}, *const expert[] = {"etp", "ep", "edp"};
     int64_t product = 1;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         product *= pgr_plan_axis_size(plan, dense[i]);
-    }
     assert_int_equal(product, plan->world_size);
     product = spec->parallel.expert_view ? spec->parallel.pp : plan->world_size;
     for (int i = 0; i < 3; i++) {
