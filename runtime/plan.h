@@ -95,6 +95,9 @@ bool pgr_family_same(const pgr_plan *plan, const pgr_family *a, const pgr_family
 /* A 64-bit digest of the plan. */
 uint64_t pgr_plan_digest(const pgr_plan *plan);
 
+/* The greatest common divisor of two sizes, neither negative; the other one where one is 0. */
+int64_t pgr_greatest_divisor(int64_t a, int64_t b);
+
 #ifdef __cplusplus
 }
 #endif

@@ -58,7 +58,7 @@ static void problem(problems *found, pgr_status status, const char *format, ...)
         found->length += (size_t)wanted < room ? (size_t)wanted : room - 1;
 }
 
-static int64_t greatest_divisor(int64_t a, int64_t b) {
+int64_t pgr_greatest_divisor(int64_t a, int64_t b) {
     while (b != 0) {
         int64_t rest = a % b;
         a = b;
@@ -81,7 +81,7 @@ static int64_t world_unit(const layout *l) {
         return l->dense_product;
     if (l->dense_product == 0 || l->expert_product == 0)
         return 0;
-    int64_t common = greatest_divisor(l->dense_product, l->expert_product);
+    int64_t common = pgr_greatest_divisor(l->dense_product, l->expert_product);
     return product(l->dense_product / common, l->expert_product, 1);
 }
 

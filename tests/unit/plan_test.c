@@ -262,6 +262,18 @@ static uint64_t digest_of(int64_t world, int64_t tp, int64_t cp, const char *ord
     return pgr_plan_digest(&plan);
 }
 
+static void the_greatest_divisor_is_the_largest_of_all(void **state) {
+    (void)state;
+    for (int64_t a = 0; a <= 40; a++) {
+        for (int64_t b = 0; b <= 40; b++) {
+            int64_t found = a + b == 0 ? 0 : a > b ? a : b;
+            while (found > 1 && (a % found != 0 || b % found != 0))
+                found--;
+            assert_int_equal(pgr_greatest_divisor(a, b), found);
+        }
+    }
+}
+
 static void the_digest_covers_sizes_and_order(void **state) {
     (void)state;
     uint64_t digest = digest_of(16, 2, 4, "tp-cp-ep-dp-pp");
@@ -300,6 +312,7 @@ int main(void) {
         cmocka_unit_test(same_agrees_with_brute_force),
         cmocka_unit_test(the_smallest_world_is_legal_and_no_smaller_one),
         cmocka_unit_test(the_axes_multiply_to_the_world),
+        cmocka_unit_test(the_greatest_divisor_is_the_largest_of_all),
         cmocka_unit_test(the_digest_covers_sizes_and_order),
         cmocka_unit_test(a_huge_world_answers_in_closed_form),
     };
