@@ -4,8 +4,8 @@ function(pgrun_kernels_executable name source)
   target_link_libraries(${name} PRIVATE pgrun_cpu_objects ${ARGN})
 endfunction()
 
-pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c PkgConfig::CMOCKA
-                         PkgConfig::JANSSON)
+pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c pgrun_core
+                         PkgConfig::CMOCKA PkgConfig::JANSSON)
 add_test(NAME unit.router_oracle
          COMMAND router_oracle_test ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
 set_tests_properties(unit.router_oracle PROPERTIES LABELS "unit" TIMEOUT 60)

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "comm.h"
+#include "layer.h"
 
 enum { MAX_ROWS = 256, LINE = 1 << 22 };
 
@@ -156,8 +156,7 @@ static void compare_capacity(json_t *row, const routed *r) {
         return;
     }
     assert_true(is(config, "drop_policy", "probs"));
-    int64_t capacity =
-        (int64_t)ceil((double)a->tokens * (double)a->topk / (double)a->experts * factor);
+    int64_t capacity = pgr_router_capacity(a->tokens, a->topk, a->experts, factor);
     same("capacity", 0, capacity, json_integer_value(member(row, "capacity")));
     uint8_t *mask = memory(a->tokens * a->topk, 1);
     pgr_capacity_args args = {.indices = a->indices,
