@@ -250,12 +250,9 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     return status;
 }
 
-/* Priority of the communicators' streams: above that of computation, which has 0. */
-enum { STREAM_PRIORITY = 1 };
-
 static pgr_status stream_open(pgr_comm *comm, pgr_error *error) {
     pgr_device *device = comm->job->device;
-    return device ? device->ops->stream_create(device, STREAM_PRIORITY, &comm->stream, error)
+    return device ? device->ops->stream_create(device, comm->priority, &comm->stream, error)
                   : PGR_OK;
 }
 
@@ -278,6 +275,7 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     if (job->device)
         memcpy(own.device, job->device->identity, sizeof own.device);
     int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
+    comm->priority = 1; /* above computation; run.nccl will choose per family */
     pgr_status status = stream_open(comm, error);
     if (status == PGR_OK)
         status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);

@@ -132,6 +132,7 @@ struct pgr_comm {
     char members[192];         /* their world ranks, for messages; elided where many */
     uint64_t sequence;         /* operations started so far */
     double timeout;            /* seconds without progress in one operation */
+    int32_t priority;          /* of its stream; computation has 0, higher runs first */
     pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
                                   overlap with it; NULL in a job without a device */
 };

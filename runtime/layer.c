@@ -82,6 +82,67 @@ void pgr_site_free(const pgr_site *site, void *memory) {
         site->device->ops->free(site->device, PGR_MEMORY_DEVICE, memory);
 }
 
+pgr_status pgr_site_open(pgr_site *site, pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    pgr_status status = ops->stream_create(site->device, 0, &site->stream, error);
+    if (!status)
+        status = ops->event_create(site->device, &site->order, error);
+    if (!status)
+        status = pgr_stopwatch_create(site->device, &site->stopwatch, error);
+    if (status)
+        pgr_site_close(site);
+    return status;
+}
+
+void pgr_site_close(pgr_site *site) {
+    const pgr_device_ops *ops = site->device->ops;
+    pgr_stopwatch_free(site->stopwatch);
+    if (site->order)
+        ops->event_free(site->device, site->order);
+    if (site->stream)
+        ops->stream_free(site->device, site->stream);
+    site->stopwatch = NULL;
+    site->order = NULL;
+    site->stream = NULL;
+}
+
+pgr_status pgr_site_buffer_alloc(const pgr_site *site, const pgr_group *group, int64_t bytes,
+                                 void **out, pgr_error *error) {
+    pgr_comm *comm = group ? group->comm : NULL;
+    return comm ? comm->ops->buffer_alloc(comm, bytes, out, error)
+                : pgr_site_alloc(site, bytes, out, error);
+}
+
+void pgr_site_buffer_free(const pgr_site *site, const pgr_group *group, void *buffer) {
+    pgr_comm *comm = group ? group->comm : NULL;
+    if (buffer && comm)
+        comm->ops->buffer_free(comm, buffer);
+    else
+        pgr_site_free(site, buffer);
+}
+
+/* Lets `later` wait for what is on `earlier` now. */
+static pgr_status order_streams(const pgr_site *site, pgr_stream *earlier, pgr_stream *later,
+                                pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    pgr_status status = ops->event_record(site->device, site->order, earlier, error);
+    return status ? status : ops->stream_wait(site->device, later, site->order, error);
+}
+
+pgr_status pgr_site_comm_begin(const pgr_site *site, const pgr_comm *comm, pgr_error *error) {
+    return order_streams(site, site->stream, comm->stream, error);
+}
+
+pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_request *request,
+                             pgr_error *error) {
+    if (!status)
+        status = pgr_request_wait(request, error);
+    if (!status)
+        status = order_streams(site, request->comm->stream, site->stream, error);
+    return status ? status
+                  : pgr_stopwatch_lap(site->stopwatch, PGR_COMMUNICATION, site->stream, error);
+}
+
 pgr_status pgr_site_group(const pgr_site *site, const char *family, const pgr_group **group,
                           pgr_error *error) {
     const pgr_group *found = pgr_groups_find(site->groups, family);

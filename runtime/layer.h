@@ -39,13 +39,31 @@ typedef struct pgr_site {
     const pgr_groups *groups;
     pgr_device *device;
     pgr_stream *stream;       /* computation */
+    pgr_event *order;         /* orders a communicator's stream after `stream`, and back */
     pgr_stopwatch *stopwatch; /* or NULL: laps are not taken */
     uint64_t seed;
 } pgr_site;
 
+/* Opens what a site owns of its device: the stream, the event and the stopwatch. */
+pgr_status pgr_site_open(pgr_site *site, pgr_error *error);
+void pgr_site_close(pgr_site *site);
+
 /* Device memory of a layer or workload; `out` must be freed with pgr_site_free. */
 pgr_status pgr_site_alloc(const pgr_site *site, int64_t bytes, void **out, pgr_error *error);
 void pgr_site_free(const pgr_site *site, void *memory);
+
+/* Memory that `group` communicates from or into: its communicator's own, or device memory where it
+ * has none (a group of one, NULL). Free it with the same group, while that is open. */
+pgr_status pgr_site_buffer_alloc(const pgr_site *site, const pgr_group *group, int64_t bytes,
+                                 void **out, pgr_error *error);
+void pgr_site_buffer_free(const pgr_site *site, const pgr_group *group, void *buffer);
+
+/* Around one operation of a communicator, which runs on the communicator's stream: begin lets that
+ * stream wait for the computation so far, end waits for the operation (`status` is what starting it
+ * gave), lets the computation go on after it, and counts its time as communication. */
+pgr_status pgr_site_comm_begin(const pgr_site *site, const pgr_comm *comm, pgr_error *error);
+pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_request *request,
+                             pgr_error *error);
 
 /* This rank's open group of `family`; PGR_INTERNAL where the run did not open it. */
 pgr_status pgr_site_group(const pgr_site *site, const char *family, const pgr_group **group,
@@ -197,7 +215,8 @@ pgr_status pgr_router_create(const pgr_site *site, const pgr_router_config *conf
 void pgr_router_free(const pgr_site *site, pgr_router *router);
 
 /* Collective over the loss group. x [rows, hidden]; valid [rows] (device memory), 0 marks padding.
- * `saved` keeps the input for a backward pass; may be NULL. */
+ * `saved` keeps the input for a backward pass, which finds the rest (logits, indices, weights) in
+ * the router; may be NULL. */
 pgr_status pgr_router_forward(const pgr_site *site, pgr_router *router, const void *x,
                               const uint8_t *valid, pgr_saved *saved, pgr_routing *routing,
                               pgr_error *error);

@@ -23,7 +23,8 @@ pgr_status pgr_context_create(const pgr_site *site, const pgr_tokens *tokens, in
         status =
             pgr_site_alloc(site, share_rows(tokens) * created->row_bytes, &created->share, error);
     if (!status)
-        status = pgr_site_alloc(site, tokens->padded * created->row_bytes, &created->chunks, error);
+        status = pgr_site_buffer_alloc(site, created->cp, tokens->padded * created->row_bytes,
+                                       &created->chunks, error);
     if (status) {
         pgr_context_free(site, created);
         return status;
@@ -35,8 +36,8 @@ pgr_status pgr_context_create(const pgr_site *site, const pgr_tokens *tokens, in
 void pgr_context_free(const pgr_site *site, pgr_context *context) {
     if (!context)
         return;
-    pgr_site_free(site, context->share);
-    pgr_site_free(site, context->chunks);
+    pgr_site_buffer_free(site, context->tp, context->share);
+    pgr_site_buffer_free(site, context->cp, context->chunks);
     free(context);
 }
 
@@ -78,13 +79,13 @@ static pgr_status gather(const pgr_site *site, const pgr_group *group, int64_t b
                          const void **data, pgr_error *error) {
     if (!group || !group->comm)
         return PGR_OK;
+    pgr_comm *comm = group->comm;
     pgr_request request = {0};
-    pgr_status status = group->comm->ops->all_gather(group->comm, *data, buffer, bytes, PGR_U8,
-                                                     site->stream, &request, error);
+    pgr_status status = pgr_site_comm_begin(site, comm, error);
     if (!status)
-        status = pgr_request_wait(&request, error);
-    if (!status)
-        status = pgr_stopwatch_lap(site->stopwatch, PGR_COMMUNICATION, site->stream, error);
+        status = comm->ops->all_gather(comm, *data, buffer, bytes, PGR_U8, comm->stream, &request,
+                                       error);
+    status = pgr_site_comm_end(site, status, &request, error);
     if (!status)
         *data = buffer;
     return status;

@@ -131,8 +131,8 @@ void pgr_linear_free(const pgr_site *site, pgr_linear *layer) {
         return;
     pgr_site_free(site, layer->weight);
     pgr_site_free(site, layer->bias);
-    pgr_site_free(site, layer->gathered);
-    pgr_site_free(site, layer->partial);
+    pgr_site_buffer_free(site, layer->tp, layer->gathered);
+    pgr_site_buffer_free(site, layer->tp, layer->partial);
     free(layer);
 }
 
@@ -190,15 +190,6 @@ static pgr_status product(const pgr_site *site, const pgr_linear *layer, const v
     return status ? status : pgr_stopwatch_lap(site->stopwatch, PGR_COMPUTE, site->stream, error);
 }
 
-/* Waits for a collective and counts its time as communication. */
-static pgr_status finish(const pgr_site *site, pgr_status status, pgr_request *request,
-                         pgr_error *error) {
-    if (!status)
-        status = pgr_request_wait(request, error);
-    return status ? status
-                  : pgr_stopwatch_lap(site->stopwatch, PGR_COMMUNICATION, site->stream, error);
-}
-
 static pgr_status gather_rows(const pgr_site *site, pgr_linear *layer, const void **x,
                               pgr_error *error) {
     pgr_comm *comm = layer->tp->comm;
@@ -206,9 +197,11 @@ static pgr_status gather_rows(const pgr_site *site, pgr_linear *layer, const voi
         return PGR_OK;
     pgr_request request = {0};
     int64_t count = layer->config.rows / layer->tp->size * layer->config.input;
-    pgr_status status = comm->ops->all_gather(comm, *x, layer->gathered, count, layer->config.dtype,
-                                              site->stream, &request, error);
-    status = finish(site, status, &request, error);
+    pgr_status status = pgr_site_comm_begin(site, comm, error);
+    if (!status)
+        status = comm->ops->all_gather(comm, *x, layer->gathered, count, layer->config.dtype,
+                                       comm->stream, &request, error);
+    status = pgr_site_comm_end(site, status, &request, error);
     if (!status)
         *x = layer->gathered;
     return status;
@@ -219,15 +212,15 @@ static pgr_status reduce_rows(const pgr_site *site, pgr_linear *layer, void *y, 
     pgr_comm *comm = layer->tp->comm;
     pgr_request request = {0};
     int64_t count = layer->config.rows * layer->config.output;
-    pgr_status status;
-    if (layer->config.sequence_parallel)
+    pgr_status status = pgr_site_comm_begin(site, comm, error);
+    if (!status && layer->config.sequence_parallel)
         status =
             comm->ops->reduce_scatter(comm, layer->partial, y, count / layer->tp->size,
-                                      layer->config.dtype, PGR_SUM, site->stream, &request, error);
-    else
+                                      layer->config.dtype, PGR_SUM, comm->stream, &request, error);
+    else if (!status)
         status = comm->ops->all_reduce(comm, layer->partial, y, count, layer->config.dtype, PGR_SUM,
-                                       site->stream, &request, error);
-    return finish(site, status, &request, error);
+                                       comm->stream, &request, error);
+    return pgr_site_comm_end(site, status, &request, error);
 }
 
 /* The bias is added once, after the reduction. */

@@ -215,9 +215,11 @@ static pgr_status sum_over_group(const pgr_site *site, const pgr_router *router,
         return site->device->ops->copy(site->device, receive, send, count * pgr_dtype_bytes(dtype),
                                        site->stream, error);
     pgr_request request = {0};
-    pgr_status status = comm->ops->all_reduce(comm, send, receive, count, dtype, PGR_SUM,
-                                              site->stream, &request, error);
-    return status ? status : pgr_request_wait(&request, error);
+    pgr_status status = pgr_site_comm_begin(site, comm, error);
+    if (!status)
+        status = comm->ops->all_reduce(comm, send, receive, count, dtype, PGR_SUM, comm->stream,
+                                       &request, error);
+    return pgr_site_comm_end(site, status, &request, error);
 }
 
 /* {own aux loss, z sum, tokens} -> the group's sums, through device memory. */

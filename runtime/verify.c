@@ -1,4 +1,4 @@
-/* verify.c - comparison with the reference: verdicts, samples, tolerances, Freivalds' check. */
+/* verify.c - comparison with the reference: verdicts, samples, tolerances. */
 #include "verify.h"
 #include "bf16.h"
 #include "random.h"
@@ -77,8 +77,8 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
 }
 
 double pgr_tolerance(pgr_dtype dtype, double depth, int roundings) {
-    double unit = dtype == PGR_BF16 ? 0x1p-9 : 0x1p-24;
-    return 8 * 0x1p-24 * sqrt(depth) + 6 * roundings * unit;
+    double unit = dtype == PGR_BF16 ? 0x1p-8 : 0x1p-24;
+    return 8 * 0x1p-24 * sqrt(depth) + 5 * roundings * unit;
 }
 
 static int compare_indices(const void *a, const void *b) {
@@ -322,60 +322,4 @@ pgr_status pgr_fetch_row(const pgr_site *site, const void *base, pgr_dtype dtype
     for (int64_t i = 0; i < count; i++)
         out[i] = widen(raw + i * element, dtype);
     return PGR_OK;
-}
-
-static double random_sign(uint64_t seed, int64_t index) {
-    uint32_t counter[4] = {(uint32_t)index, (uint32_t)(index >> 32), 0x46726569u, 0};
-    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t words[4];
-    pgr_philox4x32(counter, key, words);
-    return words[0] & 1 ? 1.0 : -1.0;
-}
-
-/* Wr[k] = sum_n r[n] W[n][k] and squares[k] = sum_n W[n][k]^2. */
-static pgr_status fold_weight(const pgr_site *site, const pgr_linear_args *args,
-                              const double *signs, double *folded, double *squares, double *row,
-                              pgr_error *error) {
-    memset(folded, 0, (size_t)args->k * sizeof *folded);
-    memset(squares, 0, (size_t)args->k * sizeof *squares);
-    for (int64_t n = 0; n < args->n; n++) {
-        pgr_status status =
-            pgr_fetch_row(site, args->w, args->dtype, n, args->ldw, args->k, row, error);
-        if (status)
-            return status;
-        for (int64_t k = 0; k < args->k; k++) {
-            folded[k] += signs[n] * row[k];
-            squares[k] += row[k] * row[k];
-        }
-    }
-    return PGR_OK;
-}
-
-pgr_status pgr_verify_product(const pgr_site *site, const char *what, const pgr_linear_args *args,
-                              double tolerance, pgr_verdict *verdict, pgr_error *error) {
-    int64_t longest = args->n > args->k ? args->n : args->k;
-    double *scratch = malloc((size_t)(args->n + 2 * args->k + longest) * sizeof *scratch);
-    if (!scratch)
-        return pgr_error_set(error, PGR_LIMIT, "no memory to verify %s", what);
-    double *signs = scratch, *folded = signs + args->n, *squares = folded + args->k;
-    double *row = squares + args->k;
-    for (int64_t n = 0; n < args->n; n++)
-        signs[n] = random_sign(site->seed, n);
-    pgr_status status = fold_weight(site, args, signs, folded, squares, row, error);
-    for (int64_t m = 0; !status && m < args->m; m++) {
-        double want = 0, scale = 0, got = 0;
-        status = pgr_fetch_row(site, args->x, args->dtype, m, args->ldx, args->k, row, error);
-        for (int64_t k = 0; !status && k < args->k; k++) {
-            want += row[k] * folded[k];
-            scale += row[k] * row[k] * squares[k];
-        }
-        if (!status)
-            status = pgr_fetch_row(site, args->y, args->y_dtype, m, args->ldy, args->n, row, error);
-        for (int64_t n = 0; !status && n < args->n; n++)
-            got += signs[n] * row[n];
-        if (!status)
-            pgr_verdict_compare(verdict, what, m, -1, got, want, sqrt(scale), tolerance);
-    }
-    free(scratch);
-    return status;
 }

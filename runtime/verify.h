@@ -24,7 +24,8 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
 
 /* The tolerance of a sum of `depth` products, accumulated in f32, whose value went through
  * `roundings` roundings to `dtype` on the way (its own storage, stored intermediates, reduction
- * hops): 8 * 2^-24 * sqrt(depth) + 6 * roundings * u, with u = 2^-9 for bf16 and 2^-24 for f32.
+ * hops): 8 * 2^-24 * sqrt(depth) + 5 * roundings * u, with the unit roundoff u = 2^-8 for bf16 and
+ * 2^-24 for f32.
  * The first term bounds a random walk of f32 roundings (Higham, "Accuracy and Stability of
  * Numerical Algorithms", 2002, section 2.8), the second takes outputs of up to four times the
  * scale. */
@@ -93,10 +94,21 @@ pgr_status pgr_verify_features(const pgr_site *site, const pgr_features_args *ar
 void pgr_reference_token(const pgr_tokens *tokens, int64_t micro_batch, int64_t row,
                          const pgr_random *input, pgr_dtype dtype, int64_t hidden, double *out);
 
-/* Freivalds' check of a whole product y = x w^T on this rank: y r = x (W^T r) in double for a
- * random vector r of +-1; one comparison per row, on the scale sqrt(sum_k x_k^2 sum_n w_nk^2).
- * Reads x [m, k], w [n, k] and y [m, n] from device memory. (Freivalds, "Probabilistic machines can
- * use less running time", 1977.) */
+/* Freivalds' check of whole products (Freivalds, "Probabilistic machines can use less running
+ * time", 1977): y r = x (W^T r) + b r in double for a random vector r of +-1, one comparison per
+ * row, on the scale sqrt(sum_k x_k^2 sum_n w_nk^2 + sum_n b_n^2), which is that of the row's terms.
+ * r depends on the seed and the column alone, so that ranks can add their parts.
+ *
+ * Of a product's inputs (x [m, k], w [n, k], bias [n] or NULL of `args`, in device memory):
+ * values[m] = x (W^T r) + b r, squares[m] = the scale's square. */
+pgr_status pgr_product_sums(const pgr_site *site, const pgr_linear_args *args, double *values,
+                            double *squares, pgr_error *error);
+
+/* Of a result y [rows, cols] in device memory: sums[rows] = y r. */
+pgr_status pgr_row_sums(const pgr_site *site, const void *y, pgr_dtype dtype, int64_t ld,
+                        int64_t rows, int64_t cols, double *sums, pgr_error *error);
+
+/* Both, and the comparison: y of `args` against its inputs, without an activation. */
 pgr_status pgr_verify_product(const pgr_site *site, const char *what, const pgr_linear_args *args,
                               double tolerance, pgr_verdict *verdict, pgr_error *error);
 

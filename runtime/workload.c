@@ -155,12 +155,14 @@ static void check_padding(problems *list, const pgr_spec *spec, const pgr_plan *
         problem(list, "%s", error.message);
 }
 
-static void check_router(problems *list, const pgr_spec *spec) {
+static void check_router(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
     need(list, PGR_ROUTER, spec->moe.experts, "moe.experts");
     if (spec->moe.experts != PGR_NIL && spec->moe.topk > spec->moe.experts)
         problem(list, "moe.topk = %lld is larger than moe.experts = %lld; topk can be 1 to %lld",
                 (long long)spec->moe.topk, (long long)spec->moe.experts,
                 (long long)spec->moe.experts);
+    if (spec->parallel.expert_view)
+        divides(list, "ep", pgr_plan_axis_size(plan, "ep"), "moe.experts", spec->moe.experts);
     if (spec->moe.experts > INT32_MAX)
         problem(list, "moe.experts = %lld is more than %d", (long long)spec->moe.experts,
                 INT32_MAX);
@@ -174,7 +176,7 @@ pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_er
         need(&list, workload, spec->model.hidden, "model.hidden");
         need(&list, workload, spec->model.seq_len, "model.seq_len");
         if (workload == PGR_ROUTER)
-            check_router(&list, spec);
+            check_router(&list, spec, plan);
         if (workload != PGR_MLP)
             continue;
         need(&list, workload, spec->model.ffn, "model.ffn");
@@ -274,16 +276,19 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Minimum, median and 95th percentile (nearest rank) of one column, in milliseconds. */
+pgr_times pgr_times_summarize(double *milliseconds, int64_t count) {
+    qsort(milliseconds, (size_t)count, sizeof *milliseconds, compare_doubles);
+    int64_t middle = count / 2, nearest = (95 * count + 99) / 100;
+    double median =
+        count % 2 ? milliseconds[middle] : 0.5 * (milliseconds[middle - 1] + milliseconds[middle]);
+    return (pgr_times){milliseconds[0], median, milliseconds[nearest - 1], count};
+}
+
+/* One column of the iterations, in milliseconds. */
 static pgr_times summarize(const double *seconds, int64_t iterations, int column, double *scratch) {
     for (int64_t i = 0; i < iterations; i++)
         scratch[i] = 1e3 * seconds[i * COLUMNS + column];
-    qsort(scratch, (size_t)iterations, sizeof *scratch, compare_doubles);
-    int64_t middle = iterations / 2;
-    double median =
-        iterations % 2 ? scratch[middle] : 0.5 * (scratch[middle - 1] + scratch[middle]);
-    int64_t nearest = (95 * iterations + 99) / 100;
-    return (pgr_times){scratch[0], median, scratch[nearest - 1], iterations};
+    return pgr_times_summarize(scratch, iterations);
 }
 
 static pgr_status time_steps(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
@@ -353,7 +358,6 @@ static pgr_status run_on(pgr_site *site, const pgr_spec *spec, pgr_workload work
 pgr_status pgr_workload_run(pgr_job *job, const pgr_spec *spec, const pgr_plan *plan,
                             const pgr_groups *groups, pgr_workload workload, pgr_result *result,
                             pgr_error *error) {
-    const pgr_device_ops *ops = job->device->ops;
     pgr_site site = {
         .job = job,
         .plan = plan,
@@ -368,14 +372,12 @@ pgr_status pgr_workload_run(pgr_job *job, const pgr_spec *spec, const pgr_plan *
         .device = job->device->kind,
         .comm = job->comm_ops ? job->comm_ops->name : job->bootstrap_ops->name,
     };
-    pgr_status status = ops->stream_create(job->device, 0, &site.stream, error);
-    if (status)
-        return status;
-    status = pgr_stopwatch_create(job->device, &site.stopwatch, error);
+    pgr_status status = pgr_site_open(&site, error);
     if (!status)
         status = run_on(&site, spec, workload, &made, error);
-    pgr_stopwatch_free(site.stopwatch);
-    ops->stream_free(job->device, site.stream);
+    if (status)
+        pgr_error_prefix(error, "workload \"%s\": ", made.workload);
+    pgr_site_close(&site);
     if (!status)
         *result = made;
     return status;

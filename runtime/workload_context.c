@@ -157,6 +157,13 @@ static double bus_bytes(const context_state *state) {
            (cp - 1) / cp * (double)bytes_of(state, tokens->padded);
 }
 
+/* What the all-gathers return on a rank. */
+static double gathered_bytes(const context_state *state) {
+    const pgr_tokens *tokens = &state->layer->tokens;
+    return (double)(tokens->shares > 1 ? bytes_of(state, tokens->padded / tokens->cp) : 0) +
+           (double)(tokens->cp > 1 ? bytes_of(state, tokens->padded) : 0);
+}
+
 static void describe(const context_state *state, pgr_result *result) {
     const pgr_tokens *tokens = &state->layer->tokens;
     pgr_shape shape[] = {{"seq_len", tokens->seq_len},
@@ -165,11 +172,15 @@ static void describe(const context_state *state, pgr_result *result) {
                          {"batch", tokens->batch},
                          {"hidden", state->full.hidden}};
     memcpy(result->shape, shape, sizeof shape);
-    result->group = "cp";
+    result->group = tokens->shares > 1 ? "tp,cp" : "cp";
     /* read and written once each: the local share by the split, the whole sequence by the gather */
     double copied = 2.0 * (double)bytes_of(state, tokens->positions + tokens->seq_len);
     result->rates[0] =
         (pgr_rate){"copy_gb_per_s", "GB/s copied", pgr_rate_gb(copied, result->compute.median)};
+    if (tokens->cp * tokens->shares > 1)
+        result->rates[2] =
+            (pgr_rate){"algbw_gb_per_s", "GB/s algbw",
+                       pgr_rate_gb(gathered_bytes(state), result->communication.median)};
     if (tokens->cp * tokens->shares > 1)
         result->rates[1] = (pgr_rate){"busbw_gb_per_s", "GB/s busbw",
                                       pgr_rate_gb(bus_bytes(state), result->communication.median)};

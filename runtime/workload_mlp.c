@@ -151,38 +151,141 @@ static pgr_status verify_up(mlp *state, int64_t micro_batch, pgr_verdict *verdic
     return pgr_verify_features(state->site, &args, verdict, error);
 }
 
-/* Both products alone, whole, by Freivalds' check. */
-static pgr_status verify_products(mlp *state, pgr_verdict *verdict, pgr_error *error) {
-    const pgr_site *site = state->site;
-    const pgr_linear *layers[] = {state->up, state->down};
-    const void *inputs[] = {state->up->gathered ? state->up->gathered : state->inputs.x, state->h};
-    const char *names[] = {"up product", "down product"};
-    int64_t widest = layers[0]->width > layers[1]->width ? layers[0]->width : layers[1]->width;
-    pgr_dtype dtype = state->spec->model.dtype;
-    void *scratch = NULL;
-    pgr_status status = pgr_site_alloc(site, state->product.rows * widest * pgr_dtype_bytes(dtype),
-                                       &scratch, error);
-    for (int i = 0; !status && i < 2; i++) {
-        pgr_linear_args args = {
-            .x = inputs[i],
-            .w = layers[i]->weight,
-            .y = scratch,
-            .m = state->product.rows,
-            .n = layers[i]->width,
-            .k = layers[i]->depth,
-            .ldx = layers[i]->depth,
-            .ldw = layers[i]->depth,
-            .ldy = layers[i]->width,
-            .dtype = dtype,
-            .y_dtype = dtype,
-            .activation = PGR_NO_ACTIVATION,
-        };
-        status = site->device->ops->linear(site->device, &args, site->stream, error);
+static pgr_linear_args product_args(const mlp *state, const pgr_linear *layer, const void *x,
+                                    const void *bias) {
+    return (pgr_linear_args){
+        .x = x,
+        .w = layer->weight,
+        .bias = bias,
+        .m = state->product.rows,
+        .n = layer->width,
+        .k = layer->depth,
+        .ldx = layer->depth,
+        .ldw = layer->depth,
+        .dtype = layer->config.dtype,
+        .y_dtype = layer->config.dtype,
+        .activation = layer->config.activation,
+    };
+}
+
+/* h [rows, features] must be the activation of z [rows, width], element by element. */
+static pgr_status verify_activation(const mlp *state, const void *z, pgr_verdict *verdict,
+                                    pgr_error *error) {
+    const pgr_linear *up = state->up;
+    pgr_dtype dtype = up->config.dtype;
+    /* z, h and in f32 the kernel's exponential are rounded; the scale is what they multiply */
+    double tolerance = pgr_tolerance(dtype, 1, dtype == PGR_F32 ? 8 : 2);
+    double *before = malloc((size_t)(up->width + up->features) * sizeof *before);
+    if (!before)
+        return pgr_error_set(error, PGR_LIMIT, "no memory to verify the activation");
+    double *after = before + up->width;
+    pgr_status status = PGR_OK;
+    for (int64_t row = 0; !status && row < state->product.rows; row++) {
+        status = pgr_fetch_row(state->site, z, dtype, row, up->width, up->width, before, error);
         if (!status)
-            status = pgr_verify_product(site, names[i], &args,
-                                        pgr_tolerance(dtype, (double)args.k, 1), verdict, error);
+            status = pgr_fetch_row(state->site, state->h, dtype, row, up->features, up->features,
+                                   after, error);
+        for (int64_t c = 0; !status && c < up->features; c++) {
+            double g = before[c];
+            bool gated = up->config.activation == PGR_SWIGLU;
+            double factor = gated ? before[up->features + c] : 1;
+            double want = gated ? pgr_reference_silu(g) * factor : pgr_reference_gelu(g);
+            pgr_verdict_compare(verdict, "activation", row, c, after[c], want, fabs(g * factor),
+                                tolerance);
+        }
     }
-    pgr_site_free(site, scratch);
+    free(before);
+    return status;
+}
+
+/* The whole of the column-parallel output: the product is made again with its values before the
+ * activation saved; those are checked by Freivalds' method, and h against them. */
+static pgr_status verify_up_whole(mlp *state, pgr_verdict *verdict, pgr_error *error) {
+    const pgr_site *site = state->site;
+    const pgr_device_ops *ops = site->device->ops;
+    const pgr_linear *up = state->up;
+    int64_t rows = state->product.rows, element = pgr_dtype_bytes(up->config.dtype);
+    const void *x = up->gathered ? up->gathered : state->inputs.x;
+    void *z = NULL, *again = NULL;
+    pgr_linear_args args = product_args(state, up, x, up->bias);
+    pgr_status status = pgr_site_alloc(site, rows * up->width * element, &z, error);
+    if (!status)
+        status = pgr_site_alloc(site, rows * up->features * element, &again, error);
+    if (!status)
+        status = ops->set(site->device, z, 0xff, rows * up->width * element, site->stream, error);
+    args.y = again;
+    args.ldy = up->features;
+    args.saved = z;
+    if (!status)
+        status = ops->linear(site->device, &args, site->stream, error);
+    args.y = z;
+    args.ldy = up->width;
+    if (!status)
+        status =
+            pgr_verify_product(site, "up product", &args,
+                               pgr_tolerance(up->config.dtype, (double)args.k, 1), verdict, error);
+    if (!status)
+        status = verify_activation(state, z, verdict, error);
+    pgr_site_free(site, z);
+    pgr_site_free(site, again);
+    return status;
+}
+
+/* Adds a host array over tp. */
+static pgr_status sum_over_tp(const mlp *state, double *values, int64_t count, pgr_error *error) {
+    const pgr_site *site = state->site;
+    const pgr_device_ops *ops = site->device->ops;
+    pgr_comm *comm = state->down->tp->comm;
+    int64_t bytes = count * (int64_t)sizeof *values;
+    void *buffer = NULL;
+    if (!comm)
+        return PGR_OK;
+    pgr_request request = {0};
+    pgr_status status = pgr_site_buffer_alloc(site, state->down->tp, bytes, &buffer, error);
+    if (!status)
+        status = ops->copy(site->device, buffer, values, bytes, site->stream, error);
+    if (!status)
+        status = pgr_site_comm_begin(site, comm, error);
+    if (!status)
+        status = comm->ops->all_reduce(comm, buffer, buffer, count, PGR_F64, PGR_SUM, comm->stream,
+                                       &request, error);
+    if (!status)
+        status = pgr_request_wait(&request, error);
+    if (!status)
+        status = ops->copy(site->device, values, buffer, bytes, site->stream, error);
+    if (!status)
+        status = ops->stream_sync(site->device, site->stream, error);
+    pgr_site_buffer_free(site, state->down->tp, buffer);
+    return status;
+}
+
+/* The whole output, from h to y, the reduction and the bias included: every row, by Freivalds'
+ * method; the ranks of tp add what each expects of its part. */
+static pgr_status verify_output_whole(const mlp *state, pgr_verdict *verdict, pgr_error *error) {
+    const pgr_linear *down = state->down;
+    const pgr_tokens *own = &state->inputs.tokens;
+    int64_t rows = state->product.rows, tp = down->tp->size;
+    pgr_dtype dtype = down->config.dtype;
+    double *want = malloc((size_t)(2 * rows + own->rows) * sizeof *want);
+    if (!want)
+        return pgr_error_set(error, PGR_LIMIT, "no memory to verify the output");
+    double *squares = want + rows, *got = squares + rows;
+    pgr_linear_args args =
+        product_args(state, down, state->h, down->tp->rank == 0 ? down->bias : NULL);
+    pgr_status status = pgr_product_sums(state->site, &args, want, squares, error);
+    if (!status)
+        status = sum_over_tp(state, want, 2 * rows, error);
+    if (!status)
+        status = pgr_row_sums(state->site, state->y, dtype, state->inputs.hidden, own->rows,
+                              state->inputs.hidden, got, error);
+    int roundings = (tp > 1 ? 3 : 1) + (dtype == PGR_F32 ? (int)tp : 0);
+    double tolerance = pgr_tolerance(dtype, (double)down->config.input, roundings);
+    for (int64_t row = 0; !status && row < own->rows; row++) {
+        int64_t at = own->share * own->rows + row;
+        pgr_verdict_compare(verdict, "output rows", row, -1, got[row], want[at], sqrt(squares[at]),
+                            tolerance);
+    }
+    free(want);
     return status;
 }
 
@@ -344,9 +447,9 @@ static pgr_status verify(void *context, int64_t micro_batch, pgr_verdict *verdic
     pgr_status status = verify_up(state, micro_batch, verdict, error);
     if (!status)
         status = verify_block(state, micro_batch, verdict, error);
-    if (!status && micro_batch == 0)
-        status = verify_products(state, verdict, error);
-    return status;
+    if (!status)
+        status = verify_up_whole(state, verdict, error);
+    return status ? status : verify_output_whole(state, verdict, error);
 }
 
 /* ---- result -------------------------------------------------------------------------------- */
@@ -372,9 +475,13 @@ static void describe(const mlp *state, pgr_result *result) {
     result->group = "tp";
     result->rates[0] =
         (pgr_rate){"gflops_per_rank", "GFLOP/s per rank", flops / result->compute.median * 1e-6};
-    if (up->tp->size > 1)
-        result->rates[1] = (pgr_rate){"busbw_gb_per_s", "GB/s busbw",
-                                      pgr_rate_gb(bus_bytes(state), result->communication.median)};
+    if (up->tp->size == 1)
+        return;
+    double n = (double)up->tp->size, ms = result->communication.median;
+    result->rates[1] =
+        (pgr_rate){"busbw_gb_per_s", "GB/s busbw", pgr_rate_gb(bus_bytes(state), ms)};
+    result->rates[2] =
+        (pgr_rate){"algbw_gb_per_s", "GB/s algbw", pgr_rate_gb(bus_bytes(state) * n / (n - 1), ms)};
 }
 
 pgr_status pgr_mlp_run(pgr_site *site, const pgr_spec *spec, pgr_result *result, pgr_error *error) {

@@ -100,6 +100,47 @@ static pgr_status verify_logits(routing_state *state, int64_t micro_batch, pgr_v
     return pgr_verify_features(state->site, &args, verdict, error);
 }
 
+/* All logits, by Freivalds' method: the decisions below trust them. */
+static pgr_status verify_gate(const routing_state *state, pgr_verdict *verdict, pgr_error *error) {
+    const pgr_router *router = state->router;
+    const pgr_router_config *config = &router->config;
+    pgr_linear_args args = {
+        .x = state->inputs.x,
+        .w = router->weight,
+        .y = router->logits,
+        .m = config->rows,
+        .n = config->experts,
+        .k = config->hidden,
+        .ldx = config->hidden,
+        .ldw = config->hidden,
+        .ldy = config->experts,
+        .dtype = config->dtype,
+        .y_dtype = PGR_F32,
+    };
+    return pgr_verify_product(state->site, "gating product", &args,
+                              pgr_tolerance(PGR_F32, (double)config->hidden, 1), verdict, error);
+}
+
+/* Whose tokens the losses count together, by coordinates: all ranks of a pipeline stage, of one
+ * data-parallel rank unless the loss is global; without sequence parallelism tp ranks hold copies,
+ * and each set of copies is a group of its own. */
+static int64_t loss_groups(const routing_state *state, int64_t *own) {
+    const pgr_plan *plan = state->site->plan;
+    const pgr_router_config *config = &state->router->config;
+    int64_t rank = state->site->job->rank, groups = pgr_plan_axis_size(plan, "pp");
+    int64_t index = pgr_plan_coordinate(plan, "pp", rank);
+    if (config->aux_loss_type != PGR_GLOBAL_AUX_LOSS) {
+        index = index * pgr_plan_axis_size(plan, "dp") + pgr_plan_coordinate(plan, "dp", rank);
+        groups *= pgr_plan_axis_size(plan, "dp");
+    }
+    if (!config->sequence_parallel) {
+        index = index * pgr_plan_axis_size(plan, "tp") + pgr_plan_coordinate(plan, "tp", rank);
+        groups *= pgr_plan_axis_size(plan, "tp");
+    }
+    *own = index;
+    return groups;
+}
+
 /* The rank's own results on the host, and what the reference makes of its logits. */
 typedef struct decisions {
     float *logits, *weights;
@@ -111,6 +152,7 @@ typedef struct decisions {
     int64_t *want_counts;  /* [experts] */
     double *loss_sums;     /* [loss groups][sequences][2 * experts + 1]: counts, scores, z sum */
     int64_t loss_stride;   /* doubles per loss group */
+    int64_t loss_group, loss_groups; /* this rank's, by coordinates; how many there are */
 } decisions;
 
 static pgr_status fetch(const routing_state *state, void *host, const void *device, int64_t bytes,
@@ -206,7 +248,7 @@ static void add_to_losses(const routing_state *state, decisions *seen, int64_t r
                           const float *logits, double log_sum) {
     const pgr_router *router = state->router;
     int64_t experts = router->config.experts;
-    double *sums = seen->loss_sums + router->loss_group->index * seen->loss_stride +
+    double *sums = seen->loss_sums + seen->loss_group * seen->loss_stride +
                    row % router->sequences * (2 * experts + 1);
     for (int64_t i = 0; i < router->config.topk; i++)
         sums[seen->want_indices[i]] += 1;
@@ -294,14 +336,14 @@ static pgr_status check_kept(const routing_state *state, const decisions *seen,
         claims[i] = (claim){seen->indices[i], seen->weights[i], i};
     for (int64_t row = 0; row < config->rows; row++)
         tokens += state->inputs.host_valid[row];
-    int64_t capacity =
-        pgr_router_capacity(tokens, config->topk, config->experts, config->capacity_factor);
+    int64_t capacity = (int64_t)ceil((double)tokens * (double)config->topk /
+                                     (double)config->experts * config->capacity_factor);
     qsort(claims, (size_t)pairs, sizeof *claims,
           config->drop_policy == PGR_DROP_PROBS ? by_weight : by_position);
     for (int64_t i = 0; i < pairs; i++) {
         taken = i > 0 && claims[i].expert == claims[i - 1].expert ? taken + 1 : 0;
         bool stays = claims[i].expert >= 0 && taken < capacity;
-        if ((seen->kept[claims[i].pair] != 0) == stays)
+        if (seen->kept[claims[i].pair] == stays) /* 1 or 0, nothing else */
             continue;
         if (wrong++ == 0)
             first = claims[i].pair;
@@ -319,14 +361,14 @@ static pgr_status check_losses(const routing_state *state, decisions *seen, pgr_
     const pgr_router *router = state->router;
     const pgr_router_config *config = &router->config;
     const pgr_job *job = state->site->job;
-    int64_t count = router->loss_group->family.count * seen->loss_stride;
+    int64_t count = seen->loss_groups * seen->loss_stride;
     pgr_status status = job->bootstrap_ops->sum(job->bootstrap, seen->loss_sums, count, error);
     if (status)
         return status;
     double aux = 0, z = 0, tokens = 0, E = (double)config->experts, k = (double)config->topk;
     for (int64_t s = 0; s < router->sequences; s++) {
-        const double *sums = seen->loss_sums + router->loss_group->index * seen->loss_stride +
-                             s * (2 * config->experts + 1);
+        const double *sums =
+            seen->loss_sums + seen->loss_group * seen->loss_stride + s * (2 * config->experts + 1);
         double routed = 0, weighted = 0;
         for (int64_t e = 0; e < config->experts; e++) {
             routed += sums[e];
@@ -361,8 +403,8 @@ static pgr_status verify_decisions(routing_state *state, pgr_verdict *verdict, p
     seen.want_indices = malloc(topk * sizeof *seen.want_indices);
     seen.want_weights = malloc(topk * sizeof *seen.want_weights);
     seen.want_counts = calloc(experts, sizeof *seen.want_counts);
-    seen.loss_sums = calloc((size_t)(router->loss_group->family.count * seen.loss_stride),
-                            sizeof *seen.loss_sums);
+    seen.loss_groups = loss_groups(state, &seen.loss_group);
+    seen.loss_sums = calloc((size_t)(seen.loss_groups * seen.loss_stride), sizeof *seen.loss_sums);
     pgr_status status = PGR_OK;
     if (!seen.logits || !seen.weights || !seen.indices || !seen.kept || !seen.tokens_per_expert ||
         !seen.want_indices || !seen.want_weights || !seen.want_counts || !seen.loss_sums)
@@ -391,6 +433,8 @@ static pgr_status verify(void *context, int64_t micro_batch, pgr_verdict *verdic
                          pgr_error *error) {
     routing_state *state = context;
     pgr_status status = verify_logits(state, micro_batch, verdict, error);
+    if (!status)
+        status = verify_gate(state, verdict, error);
     return status ? status : verify_decisions(state, verdict, error);
 }
 

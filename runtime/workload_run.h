@@ -41,6 +41,9 @@ typedef struct pgr_steps {
 pgr_status pgr_steps_run(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
                          pgr_result *result, pgr_error *error);
 
+/* Minimum, median and 95th percentile (nearest rank) of `count` > 0 times, which it sorts. */
+pgr_times pgr_times_summarize(double *milliseconds, int64_t count);
+
 /* bytes on the bus over the median time, GB/s: nccl-tests' busbw with its factors in `bus_bytes`.
  */
 double pgr_rate_gb(double bus_bytes, double milliseconds);

@@ -4,10 +4,12 @@
  *
  *   mpirun -n N workload_test        prints a line per case from rank 0 */
 #include "pgrun.h"
+#include "workload_run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { WARMUP = 1, ITERATIONS = 2, LAST = WARMUP + ITERATIONS };
 
@@ -228,6 +230,113 @@ static void wrong_count(void) {
     device_ops.router = miscount;
 }
 
+/* One interior element of a product is off, which the samples may well miss. */
+static pgr_status off_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
+                             pgr_error *error) {
+    pgr_status status = real_device->linear(device, args, stream, error);
+    int64_t at = (args->m / 2) * args->ldy + 3;
+    if (args->y_dtype == PGR_F32)
+        ((float *)args->y)[at] += 1;
+    else
+        ((uint16_t *)args->y)[at] ^= 0x8000; /* the sign */
+    return status;
+}
+
+static void one_element_off(void) {
+    device_ops.linear = off_linear;
+}
+
+/* On the last rank alone, one row of what a reduction gave is zero. */
+static pgr_status add_bias_to_lost_row(pgr_device *device, const pgr_bias_args *args,
+                                       pgr_stream *stream, pgr_error *error) {
+    size_t bytes = (size_t)(args->cols * pgr_dtype_bytes(args->dtype));
+    if (job->rank == job->size - 1)
+        memset((char *)args->y + (size_t)(args->rows / 3) * bytes, 0, bytes);
+    return real_device->add_bias(device, args, stream, error);
+}
+
+static void lost_row_on_last_rank(void) {
+    device_ops.add_bias = add_bias_to_lost_row;
+}
+
+/* The last reduction never happens: its buffer stays as it was. */
+static pgr_status no_all_reduce(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                                pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
+                                pgr_request *request, pgr_error *error) {
+    if (dtype == PGR_F64 || calls++ != LAST)
+        return real_comm->all_reduce(comm, send, receive, count, dtype, reduce, stream, request,
+                                     error);
+    *request = (pgr_request){.comm = comm};
+    return PGR_OK;
+}
+
+static pgr_status no_reduce_scatter(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                                    pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
+                                    pgr_request *request, pgr_error *error) {
+    if (calls++ != LAST)
+        return real_comm->reduce_scatter(comm, send, receive, count, dtype, reduce, stream, request,
+                                         error);
+    *request = (pgr_request){.comm = comm};
+    return PGR_OK;
+}
+
+static void stale_output(void) {
+    comm_ops.all_reduce = no_all_reduce;
+    comm_ops.reduce_scatter = no_reduce_scatter;
+}
+
+/* Sums stay with the rank, as over a wrong group of one. */
+static pgr_status sum_alone(pgr_comm *comm, const void *send, void *receive, int64_t count,
+                            pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
+                            pgr_request *request, pgr_error *error) {
+    (void)reduce, (void)stream, (void)error;
+    memmove(receive, send, (size_t)(count * pgr_dtype_bytes(dtype)));
+    *request = (pgr_request){.comm = comm};
+    return PGR_OK;
+}
+
+static void wrong_loss_group(void) {
+    comm_ops.all_reduce = sum_alone;
+}
+
+/* The z sums of one rank are off by a hundredth. */
+static pgr_status wrong_z_router(pgr_device *device, const pgr_router_args *args,
+                                 pgr_stream *stream, pgr_error *error) {
+    pgr_status status = real_device->router(device, args, stream, error);
+    if (job->rank == job->size - 1)
+        *args->z_sum *= 1.01;
+    return status;
+}
+
+static void wrong_z_sum(void) {
+    device_ops.router = wrong_z_router;
+}
+
+/* One routed pair that has to go stays, and one byte is neither yes nor no. */
+static pgr_status keep_all(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
+                           pgr_error *error) {
+    pgr_status status = real_device->capacity(device, args, stream, error);
+    for (int64_t i = 0; i < args->tokens * args->topk; i++)
+        if (args->indices[i] >= 0 && args->kept[i] == 0) {
+            args->kept[i] = 1;
+            break;
+        }
+    return status;
+}
+
+static void kept_beyond_capacity(void) {
+    device_ops.capacity = keep_all;
+}
+
+/* The last rank is late in every product. */
+static pgr_status slow_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
+                              pgr_error *error) {
+    struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+    if (job->rank == job->size - 1)
+        nanosleep(&pause, NULL);
+    return real_device->linear(device, args, stream, error);
+}
+
 /* A NaN in one element of a product. */
 static pgr_status nan_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
                              pgr_error *error) {
@@ -244,7 +353,8 @@ typedef struct fault {
     const char *name;
     pgr_workload workload;
     void (*plant)(void); /* NULL: the workload as it is */
-    bool needs_tp, needs_cp, needs_sequence_parallel, needs_bias, needs_loss_group;
+    bool needs_tp, needs_cp, needs_sequence_parallel, needs_bias, needs_loss_group, needs_capacity;
+    bool last_rank; /* it is on the last rank alone, which the verdict must name */
 } fault;
 
 static const fault faults[] = {
@@ -257,6 +367,10 @@ static const fault faults[] = {
     {"mlp, a rank's contribution dropped", PGR_MLP, dropped_contribution, .needs_tp = true},
     {"mlp, all-gather out of order", PGR_MLP, exchanged_parts, .needs_sequence_parallel = true},
     {"mlp, stale last iteration", PGR_MLP, stale_input, .needs_tp = false},
+    {"mlp, stale output", PGR_MLP, stale_output, .needs_tp = true},
+    {"mlp, one element off", PGR_MLP, one_element_off, .needs_tp = false},
+    {"mlp, a row lost on the last rank", PGR_MLP, lost_row_on_last_rank, .needs_tp = true,
+     .needs_bias = true, .last_rank = true},
     {"mlp, one NaN", PGR_MLP, one_nan, .needs_tp = false},
     {"router", PGR_ROUTER, NULL, .needs_tp = false},
     {"router, a token routed twice", PGR_ROUTER, token_routed_twice, .needs_tp = false},
@@ -264,6 +378,10 @@ static const fault faults[] = {
     {"router, a token not counted", PGR_ROUTER, wrong_count, .needs_tp = false},
     {"router, a rank's counts dropped", PGR_ROUTER, dropped_contribution, .needs_loss_group = true},
     {"router, stale last iteration", PGR_ROUTER, stale_input, .needs_tp = false},
+    {"router, one element off", PGR_ROUTER, one_element_off, .needs_tp = false},
+    {"router, losses over the wrong group", PGR_ROUTER, wrong_loss_group, .needs_loss_group = true},
+    {"router, wrong z sum on the last rank", PGR_ROUTER, wrong_z_sum, .needs_tp = false},
+    {"router, kept beyond the capacity", PGR_ROUTER, kept_beyond_capacity, .needs_capacity = true},
     {"router, one NaN", PGR_ROUTER, one_nan, .needs_tp = false},
     {"context", PGR_CONTEXT, NULL, .needs_tp = false},
     {"context, two chunks exchanged", PGR_CONTEXT, exchanged_chunks, .needs_cp = true},
@@ -281,23 +399,39 @@ typedef struct layout {
     bool bias;
     int64_t seq_len, batch, hidden, ffn, experts, topk;
     pgr_aux_loss aux_loss;
+    double capacity_factor; /* 0: none */
+    pgr_drop_policy drop;
 } layout;
 
 static const layout layouts[] = {
-    {1, 1, 1, 1, false, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS},
-    {1, 1, 1, 1, true, PGR_BF16, PGR_SWIGLU, false, 64, 1, 64, 96, 60, 6, PGR_SEQ_AUX_LOSS},
-    {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS},
-    {2, 2, 1, 1, false, PGR_BF16, PGR_SWIGLU, true, 37, 1, 72, 152, 8, 8, PGR_SEQ_AUX_LOSS},
-    {2, 1, 2, 1, false, PGR_F32, PGR_SWIGLU, true, 37, 3, 40, 88, 16, 4, PGR_SEQ_AUX_LOSS},
-    {2, 1, 1, 1, false, PGR_F32, PGR_GELU, false, 5, 1, 64, 64, 8, 2, PGR_GLOBAL_AUX_LOSS},
-    {4, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_AUX_LOSS},
-    {4, 4, 1, 1, false, PGR_F32, PGR_SWIGLU, true, 33, 2, 64, 128, 64, 6, PGR_AUX_LOSS},
-    {4, 2, 2, 1, false, PGR_BF16, PGR_GELU, true, 61, 2, 72, 152, 8, 2, PGR_SEQ_AUX_LOSS},
-    {4, 2, 1, 2, true, PGR_BF16, PGR_GELU, true, 30, 1, 64, 128, 8, 1, PGR_GLOBAL_AUX_LOSS},
-    {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_GLOBAL_AUX_LOSS},
-    {8, 8, 1, 1, true, PGR_BF16, PGR_GELU, true, 61, 1, 128, 256, 32, 4, PGR_AUX_LOSS},
-    {8, 2, 4, 1, false, PGR_F32, PGR_SWIGLU, true, 77, 1, 64, 128, 8, 2, PGR_AUX_LOSS},
-    {8, 2, 2, 2, true, PGR_F32, PGR_GELU, true, 64, 2, 64, 128, 8, 3, PGR_SEQ_AUX_LOSS},
+    {1, 1, 1, 1, false, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {1, 1, 1, 1, true, PGR_BF16, PGR_SWIGLU, false, 64, 1, 64, 96, 60, 6, PGR_SEQ_AUX_LOSS, 0.75,
+     PGR_DROP_PROBS},
+    {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {2, 2, 1, 1, false, PGR_BF16, PGR_SWIGLU, true, 37, 1, 72, 152, 8, 8, PGR_SEQ_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {2, 1, 2, 1, false, PGR_F32, PGR_SWIGLU, true, 37, 3, 40, 88, 16, 4, PGR_SEQ_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {2, 1, 1, 1, false, PGR_F32, PGR_GELU, false, 5, 1, 64, 64, 8, 2, PGR_GLOBAL_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {4, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {4, 4, 1, 1, false, PGR_F32, PGR_SWIGLU, true, 33, 2, 64, 128, 64, 6, PGR_AUX_LOSS, 0.5,
+     PGR_DROP_POSITION},
+    {4, 2, 2, 1, false, PGR_BF16, PGR_GELU, true, 61, 2, 72, 152, 8, 2, PGR_SEQ_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {4, 2, 1, 2, true, PGR_BF16, PGR_GELU, true, 30, 1, 64, 128, 8, 1, PGR_GLOBAL_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_GLOBAL_AUX_LOSS, 1.0,
+     PGR_DROP_PROBS},
+    {8, 8, 1, 1, true, PGR_BF16, PGR_GELU, true, 61, 1, 128, 256, 32, 4, PGR_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {8, 2, 4, 1, false, PGR_F32, PGR_SWIGLU, true, 77, 1, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
+    {8, 2, 2, 2, true, PGR_F32, PGR_GELU, true, 64, 2, 64, 128, 8, 3, PGR_SEQ_AUX_LOSS, 0,
+     PGR_DROP_PROBS},
 };
 
 static bool applies(const fault *f, const layout *l) {
@@ -307,7 +441,8 @@ static bool applies(const fault *f, const layout *l) {
     bool loss_group = l->cp > 1 || scattered || (global && dp > 1);
     return (!f->needs_tp || l->tp > 1) && (!f->needs_cp || l->cp > 1) &&
            (!f->needs_sequence_parallel || scattered) && (!f->needs_bias || l->bias) &&
-           (!f->needs_loss_group || loss_group) &&
+           (!f->needs_loss_group || loss_group) && (!f->needs_capacity || l->capacity_factor > 0) &&
+           !(f->plant == wrong_loss_group && global && !l->sequence_parallel && l->cp == 1) &&
            !(f->workload == PGR_ROUTER && l->topk < 2 && f->plant == token_routed_twice);
 }
 
@@ -329,6 +464,9 @@ static void declare(const layout *l, pgr_spec *spec) {
     spec->moe.topk = l->topk;
     spec->moe.aux_loss_type = l->aux_loss;
     spec->moe.z_loss_coeff = 0.001;
+    if (l->capacity_factor > 0)
+        spec->moe.capacity_factor = l->capacity_factor;
+    spec->moe.drop_policy = l->drop;
     spec->run.warmup = WARMUP;
     spec->run.iterations = ITERATIONS;
 }
@@ -347,7 +485,8 @@ static void fail_now(pgr_status status, const pgr_error *error) {
 static void judge(const fault *f, const layout *l, const pgr_result *result) {
     const pgr_verdict *v = &result->verify;
     bool caught = !v->ok && v->max_err >= 10 * v->tolerance && v->max_err > 0;
-    bool good = f->plant ? caught : v->ok && v->checked > 0;
+    bool blamed = !f->last_rank || v->rank == job->size - 1;
+    bool good = f->plant ? caught && blamed : v->ok && v->checked > 0;
     failures += !good;
     if (job->rank == 0)
         printf(
@@ -380,6 +519,50 @@ static void run_case(const fault *f, const layout *l, const pgr_spec *spec,
     judge(f, l, &result);
 }
 
+static void check(bool good, const char *what) {
+    failures += !good;
+    if (job->rank == 0 && !good)
+        printf("FAIL %s\n", what);
+}
+
+/* Rates and times have the meaning that they claim. */
+static void check_numbers(const layout *l, const pgr_spec *spec, const pgr_groups *groups) {
+    pgr_error error;
+    pgr_result result;
+    device_ops = *real_device;
+    device_ops.linear = slow_linear;
+    job->device->ops = &device_ops;
+    fail_now(pgr_workload_run(job, spec, plan, groups, PGR_MLP, &result, &error), &error);
+    job->device->ops = real_device;
+    check(result.time.min >= 40, "the slowest rank's time counts: two products, 20 ms late each");
+    check(result.compute.min >= 40, "the slowest rank's computation counts");
+    check(result.time.iterations == ITERATIONS, "as many iterations as were asked for");
+    double rows = (double)result.shape[0].value, hidden = (double)l->hidden;
+    double halves = l->activation == PGR_SWIGLU ? 3 : 2, tp = (double)l->tp;
+    double flops = 2 * rows * hidden * (double)l->ffn / tp * halves;
+    double bytes = rows * hidden * (double)pgr_dtype_bytes(l->dtype);
+    double want = flops / result.compute.median * 1e-6;
+    check(result.rates[0].value > 0.999 * want && result.rates[0].value < 1.001 * want,
+          "GFLOP/s of the products");
+    if (l->tp == 1)
+        return;
+    want = 2 * (tp - 1) / tp * bytes / result.communication.median * 1e-6;
+    check(result.rates[1].value > 0.999 * want && result.rates[1].value < 1.001 * want,
+          "busbw with nccl-tests' factors");
+}
+
+static void check_summary(void) {
+    double odd[] = {5, 1, 9}, even[] = {4, 2, 8, 6};
+    double twenty[20];
+    for (int i = 0; i < 20; i++)
+        twenty[i] = 20 - i;
+    pgr_times a = pgr_times_summarize(odd, 3), b = pgr_times_summarize(even, 4);
+    pgr_times c = pgr_times_summarize(twenty, 20);
+    check(a.min == 1 && a.median == 5 && a.p95 == 9 && a.iterations == 3, "summary of three");
+    check(b.min == 2 && b.median == 5 && b.p95 == 8, "summary of four");
+    check(c.median == 10.5 && c.p95 == 19, "summary of twenty");
+}
+
 static void run_layout(const layout *l) {
     pgr_error error;
     pgr_spec spec;
@@ -396,6 +579,7 @@ static void run_layout(const layout *l) {
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (applies(&faults[i], l))
             run_case(&faults[i], l, &spec, groups);
+    check_numbers(l, &spec, groups);
     fail_now(pgr_groups_close(groups, &error), &error);
     free(names.items);
     pgr_spec_free(&spec);
@@ -411,6 +595,7 @@ int main(void) {
     fail_now(pgr_job_open_device(job, &args, &error), &error);
     real_device = job->device->ops;
     real_comm = job->comm_ops;
+    check_summary();
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
         if (layouts[i].ranks == job->size)
             run_layout(&layouts[i]);
