@@ -23,10 +23,11 @@ static void describe_integer(const pgr_key *key, const char *noun, char *text, s
 }
 
 static void describe_number(const pgr_key *key, char *text, size_t bytes) {
-    char low[32];
-    describe_bound(key->minimum, low, sizeof low);
-    snprintf(text, bytes, "a number %s, up to %g", key->minimum == DBL_MIN ? "> 0" : ">= 0",
-             key->maximum);
+    if (key->minimum > DBL_MIN)
+        snprintf(text, bytes, "a number from %g to %g", key->minimum, key->maximum);
+    else
+        snprintf(text, bytes, "a number %s, up to %g", key->minimum == DBL_MIN ? "> 0" : ">= 0",
+                 key->maximum);
 }
 
 /* "a", "b" or "c" */

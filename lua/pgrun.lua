@@ -98,7 +98,7 @@
 ---@field seed? integer # Of weights, inputs and math.random (default 1)
 ---@field device? "auto"|"cpu"|"cuda" # Where kernels run; auto is decided by all ranks together (default "auto")
 ---@field comm? "auto"|"mpi"|"nccl" # What communicates; auto is decided by all ranks together (default "auto")
----@field timeout? number # Seconds without progress in one collective (default 60)
+---@field timeout? number # Seconds without progress in one collective: what one of its messages may take (default 60)
 ---@field init_timeout? number # Seconds without progress in opening (default 300)
 ---@field share_gpu? boolean # Several ranks may use one GPU (default false)
 ---@field nccl? table<string, pgrun.nccl_options> # NCCL options per family: { tp = { max_ctas = 8, high_priority = true } }

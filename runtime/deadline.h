@@ -17,14 +17,19 @@ static inline pgr_deadline pgr_deadline_start(double seconds) {
     return (pgr_deadline){.limit = seconds, .spent = 0, .last = pgr_clock_seconds()};
 }
 
-/* Whether the limit has passed. A look that comes more than half the limit after the one before
- * means that this process itself did not run (stopped, suspended, swapped out): it then starts
- * over, since a rank that wakes up must not blame the others for its own silence. */
+/* Longer than any time between two looks of a process that runs, on crowded cores too. */
+#define PGR_DEADLINE_GAP 1.0 /* seconds */
+
+/* Whether the limit has passed. A look that comes more than half the limit after the one before,
+ * and more than PGR_DEADLINE_GAP, means that this process itself did not run (stopped, suspended,
+ * swapped out): it then starts over, since a rank that wakes up must not blame the others for its
+ * own silence. */
 static inline bool pgr_deadline_passed(pgr_deadline *deadline) {
     double now = pgr_clock_seconds();
     double gap = now - deadline->last;
     deadline->last = now;
-    deadline->spent = gap > deadline->limit / 2 ? 0 : deadline->spent + gap;
+    double half = deadline->limit / 2, longest = half > PGR_DEADLINE_GAP ? half : PGR_DEADLINE_GAP;
+    deadline->spent = gap > longest ? 0 : deadline->spent + gap;
     return deadline->spent > deadline->limit;
 }
 

@@ -8,6 +8,7 @@
 #define ANY_TOP 0x1p63   /* no bound of ours: every int64_t is below */
 #define POSITIVE DBL_MIN /* "> 0" where the bound is inclusive */
 #define NUMBER_TOP 1e12  /* of factors and coefficients */
+#define SECONDS_LOW 0.1  /* of deadlines: below, a busy machine misses them all by itself */
 #define SECONDS_TOP 1e7  /* of deadlines: some 115 days */
 #define COUNT_TOP 1e6    /* of repetitions */
 
@@ -161,9 +162,9 @@ const pgr_key pgr_keys[] = {
            "Where kernels run; auto is decided by all ranks together"),
     CHOICE("run.comm", run.comm, "\"auto\"", "auto|mpi|nccl", "comm \"nccl\"",
            "What communicates; auto is decided by all ranks together"),
-    NUMBER("run.timeout", run.timeout, POSITIVE, SECONDS_TOP, "60",
-           "Seconds without progress in one collective"),
-    NUMBER("run.init_timeout", run.init_timeout, POSITIVE, SECONDS_TOP, "300",
+    NUMBER("run.timeout", run.timeout, SECONDS_LOW, SECONDS_TOP, "60",
+           "Seconds without progress in one collective: what one of its messages may take"),
+    NUMBER("run.init_timeout", run.init_timeout, SECONDS_LOW, SECONDS_TOP, "300",
            "Seconds without progress in opening"),
     BOOLEAN("run.share_gpu", run.share_gpu, "false", "several ranks on one GPU",
             "Several ranks may use one GPU"),

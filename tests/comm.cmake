@@ -1,3 +1,10 @@
+# Deadlines, against a clock of the test's own.
+add_executable(deadline_test unit/deadline_test.c)
+target_include_directories(deadline_test PRIVATE ${CMAKE_SOURCE_DIR}/runtime)
+target_link_libraries(deadline_test PRIVATE PkgConfig::CMOCKA)
+add_test(NAME unit/deadline COMMAND deadline_test)
+set_tests_properties(unit/deadline PROPERTIES LABELS "unit;comm" TIMEOUT 20)
+
 # Jobs, modules and communicators: alone and under mpirun.
 add_executable(comm_test mpi/comm_test.c mpi/comm_test_collectives.c)
 target_link_libraries(comm_test PRIVATE pgrun_core m)
