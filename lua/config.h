@@ -4,6 +4,10 @@
 
 #include "spec.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The text of a config file. `text` is owned (free()), NUL-terminated; it may hold NUL bytes. */
 typedef struct pgr_config_text {
     char *text;
@@ -28,4 +32,7 @@ pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,
                            const pgr_config_set *sets, int set_count, pgr_spec *spec,
                            pgr_error *error);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

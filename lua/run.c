@@ -16,6 +16,7 @@ typedef struct run {
     pgr_job *job;
     pgr_spec spec;
     pgr_plan plan;
+    pgr_names families; /* to open */
     pgr_groups *groups;
     pgr_report *report; /* rank 0's; NULL elsewhere */
 } run;
@@ -117,6 +118,8 @@ static pgr_status understand(run *state, const pgr_config_text *text, pgr_error 
         status = pgr_spec_runnable(&state->spec, error);
     if (!status)
         status = pgr_workload_check(&state->spec, &state->plan, error);
+    if (!status)
+        status = pgr_workload_families(&state->spec, &state->plan, &state->families, error);
     return status;
 }
 
@@ -170,15 +173,9 @@ static pgr_status open_device(run *state, pgr_error *error) {
 }
 
 static pgr_status open_groups(run *state, pgr_error *error) {
-    pgr_names names = {0};
-    pgr_status status = pgr_workload_families(&state->spec, &state->plan, &names, error);
-    status = pgr_job_agree(state->job, status, error);
-    if (!status)
-        status = pgr_groups_open_begin(state->job, &state->plan, &names, &state->groups, error);
-    if (!status)
-        status = pgr_groups_open_finish(state->groups, error);
-    free(names.items);
-    return status;
+    pgr_status status =
+        pgr_groups_open_begin(state->job, &state->plan, &state->families, &state->groups, error);
+    return status ? status : pgr_groups_open_finish(state->groups, error);
 }
 
 static pgr_status report_setup(run *state, pgr_error *error) {
@@ -253,6 +250,7 @@ static int close_run(run *state, pgr_status status, pgr_error *error) {
     }
     if (status && first)
         tell(error);
+    free(state->families.items);
     pgr_spec_free(&state->spec);
     closed = pgr_job_close(state->job, &later);
     if (!status && closed) {

@@ -40,7 +40,7 @@ typedef struct pgr_shape {
 
 typedef struct pgr_rate {
     const char *name; /* in the JSON row, with its unit: "gflops_per_rank", "busbw_gb_per_s" */
-    const char *unit; /* after the number in the table: "GFLOP/s per rank" */
+    const char *unit; /* after the number in the table: "GF/s" */
     double value;
 } pgr_rate;
 

@@ -473,15 +473,13 @@ static void describe(const mlp *state, pgr_result *result) {
                          {"ffn_per_rank", up->features}};
     memcpy(result->shape, shape, sizeof shape);
     result->group = "tp";
-    result->rates[0] =
-        (pgr_rate){"gflops_per_rank", "GFLOP/s per rank", flops / result->compute.median * 1e-6};
+    result->rates[0] = (pgr_rate){"gflops_per_rank", "GF/s", flops / result->compute.median * 1e-6};
     if (up->tp->size == 1)
         return;
     double n = (double)up->tp->size, ms = result->communication.median;
-    result->rates[1] =
-        (pgr_rate){"busbw_gb_per_s", "GB/s busbw", pgr_rate_gb(bus_bytes(state), ms)};
+    result->rates[1] = (pgr_rate){"busbw_gb_per_s", "GB/s", pgr_rate_gb(bus_bytes(state), ms)};
     result->rates[2] =
-        (pgr_rate){"algbw_gb_per_s", "GB/s algbw", pgr_rate_gb(bus_bytes(state) * n / (n - 1), ms)};
+        (pgr_rate){"algbw_gb_per_s", "GB/s", pgr_rate_gb(bus_bytes(state) * n / (n - 1), ms)};
 }
 
 pgr_status pgr_mlp_run(pgr_site *site, const pgr_spec *spec, pgr_result *result, pgr_error *error) {

@@ -448,9 +448,8 @@ static void describe(const routing_state *state, pgr_result *result) {
     memcpy(result->shape, shape, sizeof shape);
     result->group = pgr_router_loss_family(config->aux_loss_type, config->sequence_parallel);
     double flops = 2.0 * (double)config->rows * (double)(config->hidden * config->experts);
-    result->rates[0] =
-        (pgr_rate){"gflops_per_rank", "GFLOP/s per rank", flops / result->compute.median * 1e-6};
-    result->rates[1] = (pgr_rate){"mtokens_per_s_per_rank", "Mtoken/s per rank",
+    result->rates[0] = (pgr_rate){"gflops_per_rank", "GF/s", flops / result->compute.median * 1e-6};
+    result->rates[1] = (pgr_rate){"mtokens_per_s_per_rank", "Mtoken/s",
                                   (double)config->rows / result->time.median * 1e-3};
 }
 
