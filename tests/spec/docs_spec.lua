@@ -45,3 +45,38 @@ describe("the output shown in", function()
     assert.is_true(checked >= 6)
   end)
 end)
+
+-- The links of a page that are neither to the web nor within the page, outside of blocks of code.
+local function links(page)
+  local found = {}
+  local text = slurp(page):gsub("```.-```", ""):gsub("`[^`\n]*`", "")
+  for target in text:gmatch("%]%(([^)%s]+)[^)]*%)") do
+    local path = target:gsub("#.*", "")
+    if path ~= "" and not path:find("^%a[%w+.-]*:") then
+      found[#found + 1] = path
+    end
+  end
+  return found
+end
+
+local function exists(path)
+  local file = io.open(path)
+  if file then
+    file:close()
+  end
+  return file ~= nil
+end
+
+describe("the links of", function()
+  for _, page in ipairs(pages) do
+    it(page .. " point to files that exist", function()
+      local folder = page:match("^(.*/)") or ""
+      for _, path in ipairs(links(page)) do
+        assert.is_true(exists(folder .. path), page .. ": no file " .. folder .. path)
+      end
+    end)
+  end
+  it("the README are checked at all", function()
+    assert.is_true(#links("README.md") >= 8)
+  end)
+end)

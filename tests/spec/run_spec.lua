@@ -2,6 +2,7 @@
 -- and the right exit status; good runs report what they did.
 local shell = require("shell")
 local json = require("dkjson")
+local job = require("job")
 local program = shell.quote(os.getenv("PGRUN"))
 
 -- run(ranks, environment, words...) runs pgrun on that many ranks of this host.
@@ -20,12 +21,27 @@ local function count(text, what)
   return select(2, text:gsub(what, ""))
 end
 
+-- What pgrun said: from its one "pgrun: error: " at the start of a line up to mpirun's own notices,
+-- which begin with a rule of dashes or with [HOST:PID].
+local function message_of(err)
+  local message
+  for line in err:gmatch("[^\n]*") do
+    if line:find("^pgrun: error: ") then
+      message = line
+    elseif message and (line:find("^%-%-%-") or line:find("^%[.*:%d+%]")) then
+      break
+    elseif message then
+      message = message .. "\n" .. line
+    end
+  end
+  return message or ""
+end
+
 -- One message that contains `want`, on standard error, soon; nothing that looks like a result.
 local function refused(got, status, want)
   assert.equal(status, got.status, got.err)
   assert.equal(1, count(got.err, "pgrun: error:"), got.err)
-  assert.is_truthy(got.err:find("pgrun: error: " .. want, 1, true) or got.err:find(want, 1, true),
-    got.err)
+  assert.is_truthy(message_of(got.err):find(want, #"pgrun: error: " + 1, true), got.err)
   assert.is_nil(got.out:find("verified", 1, true))
   assert.is_true(got.seconds < 20)
 end
@@ -195,5 +211,54 @@ describe("a good run", function()
     local got = shell.pgrun("configs/quickstart-1.lua")
     assert.equal(0, got.status, got.err)
     assert.is_truthy(got.out:find("3 workloads verified", 1, true))
+  end)
+end)
+
+describe("a run that dies", function()
+  -- The rows that are there now; with `complete`, every line must be one.
+  local function rows_in(path, complete)
+    local rows = {}
+    local file = io.open(path, "rb")
+    local text = file and file:read("a") or ""
+    if file then
+      file:close()
+    end
+    for line, ending in text:gmatch("([^\n]*)(\n?)") do
+      local row = ending == "\n" and json.decode(line) or nil
+      if complete and line .. ending ~= "" then
+        assert.is_table(row, "not a complete row: " .. line)
+      end
+      if row then
+        rows[row.workload] = row
+      end
+    end
+    return rows
+  end
+
+  it("ends soon, and leaves the rows that it had", function()
+    local folder = os.tmpname()
+    os.remove(folder)
+    -- The router is quick, the MLP takes long.
+    local file = config("return { parallel = { tp = 2 }, model = { hidden = 64, ffn = 262144, seq_len = 8 }, "
+      .. "moe = { experts = 8, topk = 2 }, run = { workloads = { 'router', 'mlp' }, iterations = 3000 } }")
+    local running = job.start(2, 90, file, "--report", folder)
+    finally(function()
+      running:close()
+      os.execute("rm -rf " .. shell.quote(folder))
+      os.remove(file)
+    end)
+    assert.is_truthy(job.wait(60, function()
+      return running:status() or rows_in(folder .. "/rows.jsonl").router
+    end), running:errors())
+    assert.is_nil(running:status(), running:errors())
+    local ranks = running:ranks()
+    assert.equal(2, #ranks)
+    assert(os.execute("kill -KILL " .. ranks[2]))
+    local status = job.wait(20, function() return running:status() end)
+    assert.is_truthy(status, "mpirun did not end within 20 s")
+    assert.is_true(status ~= 0 and status ~= 124, "exit status " .. status)
+    local rows = rows_in(folder .. "/rows.jsonl", true)
+    assert.is_true(rows.router.verify.ok)
+    assert.is_nil(rows.mlp)
   end)
 end)
