@@ -6,15 +6,15 @@
 
 /* Operations of communicators that were given up: MPI may still write into their memory, so that
  * they stay until the process ends. */
-static mpi_pending *given_up;
+static pgr_mpi_pending *given_up;
 
 /* ---- opening and closing ------------------------------------------------------------------- */
 
 /* The colour, key and size that a split was asked for. */
 static pgr_status split_task(void *context, pgr_error *error) {
-    mpi_comm *comm = context;
+    pgr_mpi_comm *comm = context;
     int rank = -1, size = -1;
-    pgr_status status = mpi_status(
+    pgr_status status = pgr_mpi_status(
         MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group, (int)comm->base.rank, &comm->comm),
         "MPI_Comm_split", error);
     if (status != PGR_OK)
@@ -33,8 +33,8 @@ static pgr_status split_task(void *context, pgr_error *error) {
 }
 
 static pgr_status free_task(void *context, pgr_error *error) {
-    mpi_comm *comm = context;
-    return mpi_status(MPI_Comm_free(&comm->comm), "MPI_Comm_free", error);
+    pgr_mpi_comm *comm = context;
+    return pgr_mpi_status(MPI_Comm_free(&comm->comm), "MPI_Comm_free", error);
 }
 
 static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error) {
@@ -44,10 +44,10 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
                              args->family, (long long)args->rank, (long long)args->size,
                              (long long)args->group);
     }
-    mpi_comm *opened = calloc(1, sizeof *opened);
+    pgr_mpi_comm *opened = calloc(1, sizeof *opened);
     if (!opened)
         return pgr_error_set(error, PGR_LIMIT, "out of memory for a communicator");
-    opened->base.ops = &mpi_comm_ops;
+    opened->base.ops = &pgr_mpi_comm_ops;
     opened->base.job = args->job;
     strncpy(opened->base.family, args->family, sizeof opened->base.family - 1);
     opened->base.group = args->group;
@@ -55,7 +55,7 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
     opened->base.size = args->size;
     opened->base.timeout = args->timeout;
     opened->comm = MPI_COMM_NULL;
-    pgr_status status = mpi_task_post(split_task, opened, free, &opened->opening, error);
+    pgr_status status = pgr_mpi_task_post(split_task, opened, free, &opened->opening, error);
     if (status != PGR_OK) {
         free(opened);
         return status;
@@ -65,33 +65,33 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
 }
 
 static pgr_status open_poll(pgr_comm *base, bool *done, pgr_error *error) {
-    mpi_comm *comm = (mpi_comm *)base;
+    pgr_mpi_comm *comm = (pgr_mpi_comm *)base;
     *done = true;
     if (!comm->opening)
         return PGR_OK;
-    pgr_status status = mpi_task_poll(comm->opening, done, error);
+    pgr_status status = pgr_mpi_task_poll(comm->opening, done, error);
     if (*done)
         comm->opening = NULL;
     return status;
 }
 
 static void comm_abort(pgr_comm *base) {
-    mpi_comm *comm = (mpi_comm *)base;
+    pgr_mpi_comm *comm = (pgr_mpi_comm *)base;
     while (comm->pending) { /* the handle is lost: freeing a communicator would be collective */
-        mpi_pending *pending = comm->pending;
+        pgr_mpi_pending *pending = comm->pending;
         comm->pending = pending->next;
         pending->next = given_up;
         given_up = pending;
     }
     if (comm->opening) {
-        mpi_task_abandon(comm->opening); /* frees comm when the split is over */
+        pgr_mpi_task_abandon(comm->opening); /* frees comm when the split is over */
         return;
     }
     free(comm);
 }
 
 static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
-    mpi_comm *comm = (mpi_comm *)base;
+    pgr_mpi_comm *comm = (pgr_mpi_comm *)base;
     if (comm->pending || comm->opening) {
         pgr_status status = pgr_error_set(error, PGR_INTERNAL,
                                           "family %s, group %lld: closed with operations under way",
@@ -99,10 +99,10 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
         comm_abort(base);
         return status;
     }
-    mpi_task *task;
-    pgr_status status = mpi_task_post(free_task, comm, free, &task, error);
+    pgr_mpi_task *task;
+    pgr_status status = pgr_mpi_task_post(free_task, comm, free, &task, error);
     if (status == PGR_OK) {
-        status = mpi_task_wait(task, comm->base.timeout, "closing a communicator", error);
+        status = pgr_mpi_task_wait(task, comm->base.timeout, "closing a communicator", error);
         if (status == PGR_TIMEOUT)
             return status; /* the worker frees it when it comes back */
     }
@@ -112,13 +112,14 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
 
 /* ---- requests ------------------------------------------------------------------------------ */
 
-pgr_status mpi_pending_create(mpi_comm *comm, const char *operation, int64_t bytes,
-                              pgr_request *request, mpi_pending **pending, pgr_error *error) {
+pgr_status pgr_mpi_pending_create(pgr_mpi_comm *comm, const char *operation, int64_t bytes,
+                                  pgr_request *request, pgr_mpi_pending **pending,
+                                  pgr_error *error) {
     *request = (pgr_request){.comm = &comm->base,
                              .operation = operation,
                              .sequence = ++comm->base.sequence,
                              .bytes = bytes};
-    mpi_pending *created = calloc(1, sizeof *created);
+    pgr_mpi_pending *created = calloc(1, sizeof *created);
     if (!created)
         return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", operation);
     created->next = comm->pending;
@@ -130,7 +131,7 @@ pgr_status mpi_pending_create(mpi_comm *comm, const char *operation, int64_t byt
     return PGR_OK;
 }
 
-MPI_Request *mpi_pending_request(mpi_pending *pending, pgr_error *error) {
+MPI_Request *pgr_mpi_pending_request(pgr_mpi_pending *pending, pgr_error *error) {
     if (pending->count == pending->capacity) {
         int capacity = pending->capacity ? 2 * pending->capacity : 4;
         MPI_Request *grown = realloc(pending->requests, (size_t)capacity * sizeof *grown);
@@ -157,11 +158,12 @@ static pgr_status aligned_memory(int64_t bytes, void **memory, pgr_error *error)
     return PGR_OK;
 }
 
-pgr_status mpi_pending_scratch(mpi_pending *pending, int which, int64_t bytes, pgr_error *error) {
+pgr_status pgr_mpi_pending_scratch(pgr_mpi_pending *pending, int which, int64_t bytes,
+                                   pgr_error *error) {
     return aligned_memory(bytes, &pending->scratch[which], error);
 }
 
-void mpi_pending_free(mpi_pending *pending) {
+void pgr_mpi_pending_free(pgr_mpi_pending *pending) {
     *pending->link = pending->next;
     if (pending->next)
         pending->next->link = pending->link;
@@ -175,23 +177,24 @@ void mpi_pending_free(mpi_pending *pending) {
     free(pending);
 }
 
-pgr_status mpi_pending_start(mpi_pending *pending, pgr_status status, pgr_request *request) {
+pgr_status pgr_mpi_pending_start(pgr_mpi_pending *pending, pgr_status status,
+                                 pgr_request *request) {
     bool nothing = pending->count == 0 && !pending->later;
     if (nothing)
-        mpi_pending_free(pending);
+        pgr_mpi_pending_free(pending);
     else
         request->state = pending; /* also of a failed start: MPI may be using its memory */
     return status;
 }
 
 static pgr_status request_test(pgr_request *request, bool *done, pgr_error *error) {
-    mpi_pending *pending = request->state;
+    pgr_mpi_pending *pending = request->state;
     *done = true;
     if (!pending)
         return PGR_OK;
-    mpi_comm *comm = (mpi_comm *)request->comm;
+    pgr_mpi_comm *comm = (pgr_mpi_comm *)request->comm;
     if (pending->later) {
-        pgr_status status = mpi_all_to_all_v_advance(comm, pending, error);
+        pgr_status status = pgr_mpi_all_to_all_v_advance(comm, pending, error);
         if (status != PGR_OK || pending->later) {
             *done = false;
             return status;
@@ -199,13 +202,13 @@ static pgr_status request_test(pgr_request *request, bool *done, pgr_error *erro
     }
     int flag = 0;
     int code = MPI_Testall(pending->count, pending->requests, &flag, MPI_STATUSES_IGNORE);
-    pgr_status status = mpi_status(code, request->operation, error);
+    pgr_status status = pgr_mpi_status(code, request->operation, error);
     if (status != PGR_OK || !flag) {
         *done = false;
         return status;
     }
-    mpi_pending_finish(pending);
-    mpi_pending_free(pending);
+    pgr_mpi_pending_finish(pending);
+    pgr_mpi_pending_free(pending);
     request->state = NULL;
     return PGR_OK;
 }
@@ -228,7 +231,7 @@ static pgr_status group_start_or_end(pgr_comm *comm, pgr_error *error) {
     return PGR_OK;
 }
 
-const pgr_comm_ops mpi_comm_ops = {
+const pgr_comm_ops pgr_mpi_comm_ops = {
     .name = "mpi",
     .open_begin = open_begin,
     .open_poll = open_poll,
@@ -238,25 +241,25 @@ const pgr_comm_ops mpi_comm_ops = {
     .buffer_free = buffer_free,
     .group_start = group_start_or_end,
     .group_end = group_start_or_end,
-    .all_reduce = mpi_all_reduce,
-    .reduce_scatter = mpi_reduce_scatter,
-    .all_gather = mpi_all_gather,
-    .broadcast = mpi_broadcast,
-    .all_to_all = mpi_all_to_all,
-    .all_to_all_v = mpi_all_to_all_v,
-    .all_to_all_v_device = mpi_all_to_all_v_device,
-    .send = mpi_send,
-    .receive = mpi_receive,
-    .barrier = mpi_barrier,
+    .all_reduce = pgr_mpi_all_reduce,
+    .reduce_scatter = pgr_mpi_reduce_scatter,
+    .all_gather = pgr_mpi_all_gather,
+    .broadcast = pgr_mpi_broadcast,
+    .all_to_all = pgr_mpi_all_to_all,
+    .all_to_all_v = pgr_mpi_all_to_all_v,
+    .all_to_all_v_device = pgr_mpi_all_to_all_v_device,
+    .send = pgr_mpi_send,
+    .receive = pgr_mpi_receive,
+    .barrier = pgr_mpi_barrier,
     .test = request_test,
 };
 
 /* The symbol is pgr_module, which in C is already the name of the type. */
-extern const pgr_module mpi_module __asm__("pgr_module") __attribute__((visibility("default")));
-const pgr_module mpi_module = {
+extern const pgr_module pgr_mpi_module __asm__("pgr_module") __attribute__((visibility("default")));
+const pgr_module pgr_mpi_module = {
     .abi = PGR_MODULE_ABI,
     .name = "mpi",
-    .bootstrap = &mpi_bootstrap_ops,
-    .comm = &mpi_comm_ops,
+    .bootstrap = &pgr_mpi_bootstrap_ops,
+    .comm = &pgr_mpi_comm_ops,
     .device = NULL,
 };

@@ -23,7 +23,7 @@ static pgr_bootstrap world; /* MPI is there once per process */
 
 /* ---- errors and limits --------------------------------------------------------------------- */
 
-pgr_status mpi_status(int code, const char *call, pgr_error *error) {
+pgr_status pgr_mpi_status(int code, const char *call, pgr_error *error) {
     if (code == MPI_SUCCESS)
         return PGR_OK;
     char text[MPI_MAX_ERROR_STRING] = "";
@@ -34,7 +34,7 @@ pgr_status mpi_status(int code, const char *call, pgr_error *error) {
                          (long long)world.rank, (long long)world.size, text, code);
 }
 
-int64_t mpi_max_count(void) {
+int64_t pgr_mpi_max_count(void) {
     static int64_t limit;
     if (limit == 0) {
         const char *given = getenv("PGRUN_MPI_MAX_COUNT");
@@ -42,6 +42,10 @@ int64_t mpi_max_count(void) {
         limit = number > 0 && number < INT_MAX ? number : INT_MAX;
     }
     return limit;
+}
+
+int pgr_mpi_piece(int64_t left, int64_t limit) {
+    return (int)(left < limit ? left : limit);
 }
 
 /* ---- starting and ending ------------------------------------------------------------------- */
@@ -72,13 +76,13 @@ static void library_make_global(void) {
 
 static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
     int initialised = 0, provided = MPI_THREAD_SINGLE, rank = 0, size = 1;
-    pgr_status status = mpi_status(MPI_Initialized(&initialised), "MPI_Initialized", error);
+    pgr_status status = pgr_mpi_status(MPI_Initialized(&initialised), "MPI_Initialized", error);
     if (status == PGR_OK && !initialised) {
-        status = mpi_status(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided),
-                            "MPI_Init_thread", error);
+        status = pgr_mpi_status(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided),
+                                "MPI_Init_thread", error);
         bootstrap->initialised_here = status == PGR_OK;
     } else if (status == PGR_OK) {
-        status = mpi_status(MPI_Query_thread(&provided), "MPI_Query_thread", error);
+        status = pgr_mpi_status(MPI_Query_thread(&provided), "MPI_Query_thread", error);
     }
     if (status != PGR_OK)
         return status;
@@ -96,7 +100,8 @@ static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     bootstrap->rank = rank;
     bootstrap->size = size;
-    status = mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &bootstrap->control), "MPI_Comm_dup", error);
+    status =
+        pgr_mpi_status(MPI_Comm_dup(MPI_COMM_WORLD, &bootstrap->control), "MPI_Comm_dup", error);
     if (status == PGR_OK)
         MPI_Comm_set_errhandler(bootstrap->control, MPI_ERRORS_RETURN);
     return status;
@@ -105,9 +110,9 @@ static pgr_status world_init(pgr_bootstrap *bootstrap, pgr_error *error) {
 static pgr_status world_finalize(pgr_bootstrap *bootstrap, pgr_error *error) {
     pgr_status status = PGR_OK;
     if (bootstrap->control != MPI_COMM_NULL)
-        status = mpi_status(MPI_Comm_free(&bootstrap->control), "MPI_Comm_free", error);
+        status = pgr_mpi_status(MPI_Comm_free(&bootstrap->control), "MPI_Comm_free", error);
     if (bootstrap->initialised_here) {
-        pgr_status last = mpi_status(MPI_Finalize(), "MPI_Finalize", status ? NULL : error);
+        pgr_status last = pgr_mpi_status(MPI_Finalize(), "MPI_Finalize", status ? NULL : error);
         status = status ? status : last;
     }
     return status;
@@ -125,7 +130,7 @@ static pgr_status finalize_task(void *context, pgr_error *error) {
     return world_finalize(context, error);
 }
 
-static pgr_status mpi_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_error *error) {
+static pgr_status world_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_error *error) {
     if (world.open || world.initialised_here) {
         return pgr_error_set(error, PGR_UNSUPPORTED, "MPI can be opened once per process: %s",
                              world.open ? "the job before is still open" : "a job was closed");
@@ -134,18 +139,18 @@ static pgr_status mpi_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_e
     world.timeout = init_timeout;
     world.size = 1;
     world.control = MPI_COMM_NULL;
-    mpi_task *task;
-    pgr_status status = mpi_worker_start(error);
+    pgr_mpi_task *task;
+    pgr_status status = pgr_mpi_worker_start(error);
     if (status != PGR_OK)
         return status;
-    status = mpi_task_post(init_task, &world, NULL, &task, error);
+    status = pgr_mpi_task_post(init_task, &world, NULL, &task, error);
     if (status == PGR_OK) {
-        status =
-            mpi_task_wait(task, init_timeout, "MPI_Init: are all ranks of the job running?", error);
+        status = pgr_mpi_task_wait(task, init_timeout,
+                                   "MPI_Init: are all ranks of the job running?", error);
     }
     if (status != PGR_OK) {
         if (status != PGR_TIMEOUT) /* then the worker is still inside MPI_Init */
-            mpi_worker_stop();
+            pgr_mpi_worker_stop();
         return status;
     }
     world.open = true;
@@ -153,16 +158,16 @@ static pgr_status mpi_open(double init_timeout, pgr_bootstrap **bootstrap, pgr_e
     return PGR_OK;
 }
 
-static pgr_status mpi_close(pgr_bootstrap *bootstrap, pgr_error *error) {
-    mpi_task *task;
-    pgr_status status = mpi_task_post(finalize_task, bootstrap, NULL, &task, error);
+static pgr_status world_close(pgr_bootstrap *bootstrap, pgr_error *error) {
+    pgr_mpi_task *task;
+    pgr_status status = pgr_mpi_task_post(finalize_task, bootstrap, NULL, &task, error);
     if (status == PGR_OK) {
-        status = mpi_task_wait(task, bootstrap->timeout,
-                               "MPI_Finalize: did another rank end early?", error);
+        status = pgr_mpi_task_wait(task, bootstrap->timeout,
+                                   "MPI_Finalize: did another rank end early?", error);
     }
     bootstrap->open = false;
     if (status != PGR_TIMEOUT)
-        mpi_worker_stop();
+        pgr_mpi_worker_stop();
     return status;
 }
 
@@ -171,12 +176,12 @@ static pgr_status mpi_close(pgr_bootstrap *bootstrap, pgr_error *error) {
 /* Waits for one MPI request at most the bootstrap's timeout. */
 static pgr_status control_wait(pgr_bootstrap *bootstrap, int code, MPI_Request *request,
                                const char *call, pgr_error *error) {
-    pgr_status status = mpi_status(code, call, error);
+    pgr_status status = pgr_mpi_status(code, call, error);
     pgr_deadline deadline = pgr_deadline_start(bootstrap->timeout);
     int64_t rounds = 0;
     int done = 0;
     while (status == PGR_OK) {
-        status = mpi_status(MPI_Test(request, &done, MPI_STATUS_IGNORE), call, error);
+        status = pgr_mpi_status(MPI_Test(request, &done, MPI_STATUS_IGNORE), call, error);
         if (status != PGR_OK || done)
             break;
         if (pgr_deadline_passed(&deadline)) {
@@ -191,10 +196,6 @@ static pgr_status control_wait(pgr_bootstrap *bootstrap, int code, MPI_Request *
     return status;
 }
 
-static int piece_of(int64_t left, int64_t limit) {
-    return (int)(left < limit ? left : limit);
-}
-
 static pgr_status control_broadcast(pgr_bootstrap *bootstrap, void *data, int64_t bytes,
                                     int64_t root, pgr_error *error) {
     if (root < 0 || root >= bootstrap->size || bytes < 0) {
@@ -203,7 +204,7 @@ static pgr_status control_broadcast(pgr_bootstrap *bootstrap, void *data, int64_
     }
     pgr_status status = PGR_OK;
     for (int64_t at = 0; at < bytes && status == PGR_OK;) {
-        int piece = piece_of(bytes - at, mpi_max_count());
+        int piece = pgr_mpi_piece(bytes - at, pgr_mpi_max_count());
         MPI_Request request;
         int code =
             MPI_Ibcast((char *)data + at, piece, MPI_BYTE, (int)root, bootstrap->control, &request);
@@ -219,11 +220,11 @@ static pgr_status gather_piece(pgr_bootstrap *bootstrap, const char *send, char 
                                int64_t bytes, pgr_error *error) {
     MPI_Datatype plain, spread;
     pgr_status status =
-        mpi_status(MPI_Type_contiguous(piece, MPI_BYTE, &plain), "all-gather", error);
+        pgr_mpi_status(MPI_Type_contiguous(piece, MPI_BYTE, &plain), "all-gather", error);
     if (status != PGR_OK)
         return status;
-    status = mpi_status(MPI_Type_create_resized(plain, 0, (MPI_Aint)bytes, &spread), "all-gather",
-                        error);
+    status = pgr_mpi_status(MPI_Type_create_resized(plain, 0, (MPI_Aint)bytes, &spread),
+                            "all-gather", error);
     if (status == PGR_OK) {
         MPI_Type_commit(&spread);
         MPI_Request request;
@@ -240,7 +241,7 @@ static pgr_status control_all_gather(pgr_bootstrap *bootstrap, const void *send,
                                      int64_t bytes, pgr_error *error) {
     pgr_status status = PGR_OK;
     for (int64_t at = 0; at < bytes && status == PGR_OK;) {
-        int piece = piece_of(bytes - at, mpi_max_count());
+        int piece = pgr_mpi_piece(bytes - at, pgr_mpi_max_count());
         status = gather_piece(bootstrap, (const char *)send + at, (char *)receive + at, piece,
                               bytes, error);
         at += piece;
@@ -252,7 +253,7 @@ static pgr_status control_reduce(pgr_bootstrap *bootstrap, double *values, int64
                                  const char *call, pgr_error *error) {
     pgr_status status = PGR_OK;
     for (int64_t at = 0; at < count && status == PGR_OK;) {
-        int piece = piece_of(count - at, mpi_max_count());
+        int piece = pgr_mpi_piece(count - at, pgr_mpi_max_count());
         MPI_Request request;
         int code = MPI_Iallreduce(MPI_IN_PLACE, values + at, piece, MPI_DOUBLE, op,
                                   bootstrap->control, &request);
@@ -305,9 +306,9 @@ static void world_abort(pgr_bootstrap *bootstrap, int exit_status) {
         pause();
 }
 
-const pgr_bootstrap_ops mpi_bootstrap_ops = {
+const pgr_bootstrap_ops pgr_mpi_bootstrap_ops = {
     .name = "mpi",
-    .open = mpi_open,
+    .open = world_open,
     .rank = world_rank,
     .size = world_size,
     .describe = world_describe,
@@ -318,5 +319,5 @@ const pgr_bootstrap_ops mpi_bootstrap_ops = {
     .max = control_max,
     .barrier = control_barrier,
     .abort = world_abort,
-    .close = mpi_close,
+    .close = world_close,
 };

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct mpi_task {
-    mpi_task *next;
+struct pgr_mpi_task {
+    pgr_mpi_task *next;
     pgr_status (*run)(void *context, pgr_error *error);
     void *context;
     void (*drop)(void *context);
@@ -21,11 +21,11 @@ static struct {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a task was queued or done, or the worker is to stop */
-    mpi_task *first, **last;
+    pgr_mpi_task *first, **last;
     bool running, stop;
 } worker;
 
-static void task_free(mpi_task *task) {
+static void task_free(pgr_mpi_task *task) {
     if (task->drop && task->abandoned)
         task->drop(task->context);
     free(task);
@@ -39,7 +39,7 @@ static void *worker_main(void *unused) {
             pthread_cond_wait(&worker.changed, &worker.lock);
         if (!worker.first)
             break;
-        mpi_task *task = worker.first;
+        pgr_mpi_task *task = worker.first;
         pthread_mutex_unlock(&worker.lock);
         pgr_status status = task->run(task->context, &task->error);
         pthread_mutex_lock(&worker.lock);
@@ -56,7 +56,7 @@ static void *worker_main(void *unused) {
     return NULL;
 }
 
-pgr_status mpi_worker_start(pgr_error *error) {
+pgr_status pgr_mpi_worker_start(pgr_error *error) {
     if (worker.running)
         return PGR_OK;
     pthread_condattr_t attributes;
@@ -77,7 +77,7 @@ pgr_status mpi_worker_start(pgr_error *error) {
     return PGR_OK;
 }
 
-void mpi_worker_stop(void) {
+void pgr_mpi_worker_stop(void) {
     if (!worker.running)
         return;
     pthread_mutex_lock(&worker.lock);
@@ -90,9 +90,9 @@ void mpi_worker_stop(void) {
     worker.running = false;
 }
 
-pgr_status mpi_task_post(pgr_status (*run)(void *context, pgr_error *error), void *context,
-                         void (*drop)(void *context), mpi_task **task, pgr_error *error) {
-    mpi_task *posted = calloc(1, sizeof *posted);
+pgr_status pgr_mpi_task_post(pgr_status (*run)(void *context, pgr_error *error), void *context,
+                             void (*drop)(void *context), pgr_mpi_task **task, pgr_error *error) {
+    pgr_mpi_task *posted = calloc(1, sizeof *posted);
     if (!posted) {
         return pgr_error_set(error, PGR_LIMIT, "out of memory for a task of %zu bytes",
                              sizeof *posted);
@@ -110,7 +110,7 @@ pgr_status mpi_task_post(pgr_status (*run)(void *context, pgr_error *error), voi
 }
 
 /* Passes the result on and frees the task, which is done. */
-static pgr_status task_take(mpi_task *task, pgr_error *error) {
+static pgr_status task_take(pgr_mpi_task *task, pgr_error *error) {
     pgr_status status = task->status;
     if (status != PGR_OK && error)
         *error = task->error;
@@ -118,7 +118,7 @@ static pgr_status task_take(mpi_task *task, pgr_error *error) {
     return status;
 }
 
-pgr_status mpi_task_poll(mpi_task *task, bool *done, pgr_error *error) {
+pgr_status pgr_mpi_task_poll(pgr_mpi_task *task, bool *done, pgr_error *error) {
     pthread_mutex_lock(&worker.lock);
     bool is_done = task->done;
     pthread_mutex_unlock(&worker.lock);
@@ -126,7 +126,8 @@ pgr_status mpi_task_poll(mpi_task *task, bool *done, pgr_error *error) {
     return is_done ? task_take(task, error) : PGR_OK;
 }
 
-pgr_status mpi_task_wait(mpi_task *task, double seconds, const char *what, pgr_error *error) {
+pgr_status pgr_mpi_task_wait(pgr_mpi_task *task, double seconds, const char *what,
+                             pgr_error *error) {
     pgr_deadline deadline = pgr_deadline_start(seconds);
     double slice = seconds / 8 < 0.1 ? seconds / 8 : 0.1;
     bool passed = false;
@@ -148,7 +149,7 @@ pgr_status mpi_task_wait(mpi_task *task, double seconds, const char *what, pgr_e
     return pgr_error_set(error, PGR_TIMEOUT, "%s: not done within %g seconds", what, seconds);
 }
 
-void mpi_task_abandon(mpi_task *task) {
+void pgr_mpi_task_abandon(pgr_mpi_task *task) {
     pthread_mutex_lock(&worker.lock);
     bool done = task->done;
     task->abandoned = true;

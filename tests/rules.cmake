@@ -7,7 +7,7 @@ function(pgrun_rule rule)
   set_tests_properties(rule_${rule} rule_${rule}_selftest PROPERTIES LABELS rules TIMEOUT 60)
 endfunction()
 
-foreach(rule includes foreign exit prints format luacheck lines oracles)
+foreach(rule includes foreign names exit prints format luacheck lines oracles)
   pgrun_rule(${rule})
 endforeach()
 pgrun_rule(libraries $<TARGET_FILE:pgrun> $<TARGET_FILE:pgrun_shared>

@@ -80,14 +80,18 @@ rule_includes() {
         while IFS=: read -r number name; do
             at=
             for folder in "$(dirname "$file")" runtime kernels lua; do
-                [ ! -e "$folder/$name" ] || { at=$folder/$name; break; }
+                [ ! -e "$folder/${name:1:-1}" ] || { at=$folder/${name:1:-1}; break; }
             done
-            [ -n "$at" ] || { offend "$file:$number: \"$name\"  <- no such header of ours"; continue; }
-            to=$(room "$at")
+            if [ -z "$at" ]; then
+                [[ $name = "<"* ]] || offend "$file:$number: $name  <- no such header of ours"
+                continue
+            fi
+            [[ $name != "<"* ]] || offend "$file:$number: $name  <- ours: include it with quotes"
+            to=$(room "$(realpath --relative-to=. "$at")")
             # A file without a room offends by itself, above.
             [[ $to = none || $to -le $from ]] ||
-                offend "$file:$number: \"$name\"  <- ${names[from]} may not include ${names[to]}"
-        done < <(sed -nE 's/^[ \t]*#[ \t]*include[ \t]*"([^"]+)".*/\1/;T;=;p' "$file" | paste -d: - -)
+                offend "$file:$number: $name  <- ${names[from]} may not include ${names[to]}"
+        done < <(sed -nE 's/^[ \t]*#[ \t]*include[ \t]*("[^"]+"|<[^>]+>).*/\1/;T;=;p' "$file" | paste -d: - -)
     done
 }
 
@@ -98,6 +102,11 @@ rule_foreign() {
         "NCCL and CUDA headers are for the CUDA module alone" '\.cuh?$|^runtime/comm_nccl'
     nowhere '#[ ]*include[ ]*<(cblas|openblas)[^>]*>' "BLAS is for the CPU module alone" '^kernels/cpu'
     nowhere '#[ ]*include[ ]*<(lua|lauxlib|lualib|luaconf)\.h(pp)?>' "Lua is for lua/ alone" '^lua/'
+}
+
+# Names that begin with mpi_ are MPI's own.
+rule_names() {
+    nowhere '(^|[^a-zA-Z0-9_])mpi_[a-z0-9_]+([^a-zA-Z0-9_.]|$)' "mpi_ is MPI's: pgr_mpi_" '^$'
 }
 
 # The library never exits; the command line does so in one place. Only a backend's `abort`, which must

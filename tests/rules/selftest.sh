@@ -48,7 +48,17 @@ includes)
     caught 'runtime/plan.c:1: "comm.h"  <- plan may not include comm'
     plant runtime/plan.c '#include "nowhere.h"'
     caught 'runtime/plan.c:1: "nowhere.h"  <- no such header'
+    plant runtime/plan.c '#include <comm.h>'
+    caught 'runtime/plan.c:1: <comm.h>  <- plan may not include comm'
+    plant runtime/layer.c '#include <comm.h>'
     rm "$copy/runtime/plan.c"
+    caught 'runtime/layer.c:1: <comm.h>  <- ours: include it with quotes'
+    plant runtime/layer.c '#include <stdio.h>
+#include <mpi.h>'
+    passed
+    plant kernels/cpu_x.c '#include "../runtime/layer.h"'
+    caught 'kernels/cpu_x.c:1: "../runtime/layer.h"  <- device may not include layer'
+    rm "$copy/kernels/cpu_x.c"
     plant runtime/util.c 'int x;'
     caught 'runtime/util.c  <- belongs to no room'
     ;;
@@ -64,6 +74,13 @@ foreign)
     caught 'runtime/job.c:1:#include <lua.h>'
     plant runtime/job.c '#include <cblas.h>'
     caught 'runtime/job.c:1:#include <cblas.h>'
+    ;;
+names)
+    plant runtime/job.c 'pgr_mpi_status(code); MPI_Init(); "mpi_x"; /* mpi_x */'
+    plant runtime/comm_mpi.c '#include "comm_mpi.h"'
+    passed
+    plant runtime/comm_mpi.c 'static int mpi_status(int code) {'
+    caught 'runtime/comm_mpi.c:1:static int mpi_status('
     ;;
 exit)
     plant lua/main.c 'exit(1);'
