@@ -1,4 +1,5 @@
-/* cpu_router.h - between the router's plain form and its fast one. */
+/* cpu_router.h - between the router's plain form and its fast one, and between the fast form and
+ * the steps of it that have a form for each instruction set. */
 #ifndef PGR_CPU_ROUTER_H
 #define PGR_CPU_ROUTER_H
 
@@ -14,6 +15,8 @@ typedef struct router_row {
 /* Routes one token and adds it to the sums. */
 void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, int64_t token);
 
+/* ---- the fast form ------------------------------------------------------------------------- */
+
 /* Whether the fast form handles these arguments: softmax without groups, topk and experts within
  * its limits. */
 bool pgr_cpu_router_tiled(const pgr_router_args *args);
@@ -24,5 +27,47 @@ int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args);
 /* Routes all tokens, sixteen at a time. The outputs that sum are zero before. `row` is for the
  * tokens that it leaves to the plain form. */
 void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, float *scratch);
+
+/* ---- its steps for an instruction set ------------------------------------------------------ */
+
+enum {
+    ROUTER_LANES = 16, /* tokens of a tile */
+    ROUTER_TOPK_MAX = 8,
+    ROUTER_EXPERTS_MAX = 1024,
+    ROUTER_PICKED = 2 * ROUTER_TOPK_MAX /* with room for a vector behind the last */
+};
+
+#define ROUTER_ALIGNED __attribute__((aligned(64)))
+
+/* The best two logits of each token and their experts; of equal ones, the lowest experts. */
+typedef struct router_two {
+    float value[2][ROUTER_LANES] ROUTER_ALIGNED;
+    float expert[2][ROUTER_LANES] ROUTER_ALIGNED; /* whole numbers: they share the vectors' type */
+} router_two;
+
+/* The best logits of each token, sorted; then the experts at or above the last of them, ascending,
+ * and their logits. With ties there are more than topk, of which the first TOPK_MAX are kept. */
+typedef struct router_best {
+    float value[ROUTER_TOPK_MAX][ROUTER_LANES] ROUTER_ALIGNED;
+    int32_t expert[ROUTER_LANES][ROUTER_PICKED] ROUTER_ALIGNED;
+    float logit[ROUTER_LANES][ROUTER_PICKED] ROUTER_ALIGNED;
+    int32_t count[ROUTER_LANES];
+} router_best;
+
+/* Sixteen rows of `experts` finite logits each; `tile` is [experts][16], aligned to 64 bytes. */
+typedef struct router_ops {
+    /* Writes the tile: the rows' transpose. */
+    void (*transpose)(const float *const *rows, int64_t experts, float *tile);
+    /* Reads the tile. */
+    void (*two)(const float *tile, int64_t experts, router_two *two);
+    /* Values of `best` down to `topk`; the tile is scratch. */
+    void (*best)(const float *const *rows, int64_t experts, int64_t topk, float *tile,
+                 router_best *best);
+    /* The rest of `best`, from its values. */
+    void (*pick)(const float *const *rows, int64_t experts, int64_t topk, router_best *best);
+} router_ops;
+
+/* The forms that are fastest on the machine that runs this. */
+router_ops pgr_cpu_router_ops(void);
 
 #endif

@@ -1,8 +1,9 @@
-/* cpu_router_tile.c - the router's fast form: softmax without groups. Sixteen tokens are transposed
- * into a tile [experts][16], so that every step is a loop over 16 tokens that vectorises without
- * sums across a vector. The k-th highest logit of each token is a threshold; the experts at or
- * above it are bits of a mask, read off in ascending order. What the threshold cannot decide (ties)
- * or holds no finite number goes the plain way. */
+/* cpu_router_tile.c - the router's fast form: softmax without groups, sixteen tokens at a time. Up
+ * to the best two, a tile is transposed to [experts][16], so that every step is a loop over its
+ * tokens. For more, the k-th best logit of each token is a threshold: comparing the row with it
+ * gives bits, which are read off in ascending order, and only the chosen logits become weights. The
+ * exponentials of all experts are made where the losses or a softmax before top-k need them. Tiles
+ * with a logit that is not finite go the plain way. */
 #include <math.h>
 #include <string.h>
 
@@ -11,472 +12,454 @@
 #include "vec.h"
 
 enum {
-    LANES = 16,
-    TOPK_MAX = 8,
-    EXPERTS_MAX = 1024,
-    WORDS_MAX = EXPERTS_MAX / 32,
-    FLUSH_TILES = 64 /* f32 partial sums of 64 probabilities per lane before doubles take them */
+    LANES = ROUTER_LANES,
+    TOPK_MAX = ROUTER_TOPK_MAX,
+    FLUSH_TILES = 16 /* f32 partial sums of 256 probabilities before doubles take them */
 };
 
-#define ALIGNED __attribute__((aligned(64)))
+#define ALIGNED ROUTER_ALIGNED
 
-/* What one tile leaves for the tokens' own steps. */
-typedef struct tile_result {
-    float max[LANES] ALIGNED, threshold[LANES] ALIGNED, sum[LANES] ALIGNED;
-    uint32_t mask[WORDS_MAX][LANES] ALIGNED; /* bit e % 32 of word e / 32: logit >= threshold */
-} tile_result;
+/* What a call works with. The scores and their sums are [experts][16] for the best two, else a row
+ * per token and a row per sequence, each of `stride` elements. */
+typedef struct tiles {
+    const pgr_router_args *args;
+    router_ops ops;
+    int64_t experts, stride; /* stride: experts rounded up to LANES */
+    bool all_scores, packed; /* packed: see widen_rows */
+    float scaling;
+    float *scores, *sums, *wide, *zeros;
+    double z;
+} tiles;
+
+/* Sixteen tokens. Rows of padding are zeros. */
+typedef struct token_tile {
+    int64_t first;
+    int lanes; /* tokens that there are */
+    const float *rows[LANES];
+    float active[LANES] ALIGNED;                                          /* 1, or 0 for padding */
+    float max[LANES] ALIGNED, sum[LANES] ALIGNED, inverse[LANES] ALIGNED; /* of all scores */
+} token_tile;
 
 bool pgr_cpu_router_tiled(const pgr_router_args *args) {
     bool grouped = args->groups > 0 && args->group_topk > 0;
     return args->score == PGR_SOFTMAX && !grouped && !args->expert_bias && args->topk <= TOPK_MAX &&
-           args->experts <= EXPERTS_MAX && LANES % args->sequences == 0;
+           args->experts <= ROUTER_EXPERTS_MAX && LANES % args->sequences == 0;
 }
 
-/* Scratch: the tile, the partial sums, sixteen widened rows, and one row of zeros. */
+/* Scratch: scores, partial sums, sixteen widened rows, and one row of zeros. */
 int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args) {
-    return (3 * LANES + 1) * args->experts;
+    return (3 * LANES + 1) * (args->experts + LANES);
 }
 
-typedef float vec4 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t vec4i __attribute__((vector_size(16)));
-
-/* Four rows' columns e .. e + 3 into lanes lane .. lane + 3. */
-PGR_INLINE void transpose4(const float *const *rows, int64_t e, float *tile, int64_t lane) {
-    vec4 a = *(const vec4 *)(rows[lane] + e), b = *(const vec4 *)(rows[lane + 1] + e);
-    vec4 c = *(const vec4 *)(rows[lane + 2] + e), d = *(const vec4 *)(rows[lane + 3] + e);
-    vec4 ab0 = __builtin_shuffle(a, b, (vec4i){0, 4, 1, 5});
-    vec4 ab1 = __builtin_shuffle(a, b, (vec4i){2, 6, 3, 7});
-    vec4 cd0 = __builtin_shuffle(c, d, (vec4i){0, 4, 1, 5});
-    vec4 cd1 = __builtin_shuffle(c, d, (vec4i){2, 6, 3, 7});
-    float *out = tile + e * LANES + lane;
-    *(vec4 *)out = __builtin_shuffle(ab0, cd0, (vec4i){0, 1, 4, 5});
-    *(vec4 *)(out + LANES) = __builtin_shuffle(ab0, cd0, (vec4i){2, 3, 6, 7});
-    *(vec4 *)(out + 2 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){0, 1, 4, 5});
-    *(vec4 *)(out + 3 * LANES) = __builtin_shuffle(ab1, cd1, (vec4i){2, 3, 6, 7});
+/* exp(x) for x <= 0. */
+PGR_INLINE float exp_of(float x) {
+    float scaled = 1.44269504f * x;
+    return vec_exp2(scaled > -126.0f ? scaled : -126.0f);
 }
 
-static void transpose_plain(const float *const *rows, int64_t experts, float *tile) {
-    int64_t whole = experts & ~(int64_t)3;
-    for (int64_t e = 0; e < whole; e += 4)
-        for (int64_t lane = 0; lane < LANES; lane += 4)
-            transpose4(rows, e, tile, lane);
-    for (int64_t e = whole; e < experts; e++)
-        for (int64_t lane = 0; lane < LANES; lane++)
-            tile[e * LANES + lane] = rows[lane][e];
-}
+/* ---- rows in ------------------------------------------------------------------------------- */
 
-/* Keeps the `topk` highest logits of each lane sorted, by insertion; values alone, no indices. */
 PGR_CLONES
-static void insert_all(const float *restrict tile, int64_t experts, const int topk,
-                       tile_result *out) {
-    float top[TOPK_MAX][LANES] ALIGNED;
-    for (int j = 0; j < topk; j++)
-        for (int l = 0; l < LANES; l++)
-            top[j][l] = -INFINITY;
+static void widen(const pgr_bf16 *restrict in, float *restrict out, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        out[i] = pgr_bf16_to_f32(in[i]);
+}
+
+/* The same, with the expert's rank among equals in the 16 lower bits, so that no two logits of a
+ * token are equal: bf16 has many ties. `unpacked` drops it. */
+PGR_CLONES
+static void widen_packed(const pgr_bf16 *restrict in, float *restrict out, int64_t rows,
+                         int64_t experts) {
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t e = 0; e < experts; e++) {
+            int32_t bits = vec_bits(pgr_bf16_to_f32(in[r * experts + e]) + 0.0f); /* no -0 */
+            int32_t rank = ((bits >> 31) ^ ~(int32_t)e) & 0xffff; /* high is best if x >= 0 */
+            out[r * experts + e] = vec_float(bits | rank);
+        }
+    }
+}
+
+PGR_INLINE float unpacked(float x, int32_t keep) {
+    return vec_float(vec_bits(x) & keep);
+}
+
+PGR_CLONES
+static bool all_finite(const float *x, int64_t count) {
+    int32_t most[LANES] ALIGNED = {0}, all = 0;
+    int64_t whole = count & ~(int64_t)(LANES - 1);
+    for (int64_t i = 0; i < whole; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            int32_t size = vec_bits(x[i + l]) & INT32_MAX;
+            most[l] = most[l] > size ? most[l] : size;
+        }
+    for (int64_t i = whole; i < count; i++) {
+        int32_t size = vec_bits(x[i]) & INT32_MAX;
+        all = all > size ? all : size;
+    }
+    for (int l = 0; l < LANES; l++)
+        all = all > most[l] ? all : most[l];
+    return all < 0x7f800000;
+}
+
+/* Sets the tile's rows; false where a logit is not finite. */
+static bool load(const tiles *t, int64_t first, token_tile *tile) {
+    const pgr_router_args *args = t->args;
+    const int64_t left = args->tokens - first, experts = t->experts;
+    const float *base = t->wide;
+    tile->first = first;
+    tile->lanes = left < LANES ? (int)left : LANES;
+    if (args->dtype == PGR_F32)
+        base = (const float *)args->logits + first * experts;
+    else if (t->packed)
+        widen_packed((const pgr_bf16 *)args->logits + first * experts, t->wide, tile->lanes,
+                     experts);
+    else
+        widen((const pgr_bf16 *)args->logits + first * experts, t->wide, tile->lanes * experts);
+    for (int l = 0; l < LANES; l++) {
+        bool there = l < left && (!args->valid || args->valid[first + l]);
+        tile->rows[l] = there ? base + l * experts : t->zeros;
+        tile->active[l] = there ? 1.0f : 0.0f;
+    }
+    return all_finite(base, tile->lanes * experts);
+}
+
+/* Asks for a token's row of the next tile; spread over the tokens, so that the requests do not
+ * queue. Short rows the hardware fetches in time by itself. */
+PGR_INLINE void prefetch_next(const tiles *t, const token_tile *tile, int lane) {
+    const int64_t token = tile->first + LANES + lane;
+    const int64_t bytes = t->experts * (t->args->dtype == PGR_F32 ? 4 : 2);
+    if (bytes >= 512 && token < t->args->tokens)
+        for (int64_t at = 0; at < bytes; at += 64)
+            __builtin_prefetch((const char *)t->args->logits + token * bytes + at);
+}
+
+/* ---- the best two, by columns -------------------------------------------------------------- */
+
+/* Turns the tile into exp(logit - max) and sums it. */
+PGR_CLONES
+static void exponentials(float *restrict columns, int64_t experts, token_tile *tile) {
+    float sum[LANES] ALIGNED = {0};
     for (int64_t e = 0; e < experts; e++) {
         for (int l = 0; l < LANES; l++) {
-            float x = tile[e * LANES + l];
-            for (int j = 0; j < topk; j++) {
-                float held = top[j][l];
-                top[j][l] = x > held ? x : held;
-                x = x > held ? held : x;
-            }
+            float p = exp_of(columns[e * LANES + l] - tile->max[l]);
+            sum[l] += p;
+            columns[e * LANES + l] = p;
         }
     }
-    memcpy(out->max, top[0], sizeof out->max);
-    memcpy(out->threshold, top[topk - 1], sizeof out->threshold);
-}
-
-static void top_plain(const float *tile, int64_t experts, int64_t topk, tile_result *out) {
-    insert_all(tile, experts, (int)topk, out);
-}
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-
-/* The same with registers, which gcc does not find by itself: groups of eight experts are sorted by
- * a network of 19 comparisons (each for all lanes at once) and merged with the eight best so far by
- * a bitonic merge. MAX and MIN on V, vectors of WIDTH lanes. */
-#define ORDER(v, i, j, V, MAX, MIN)                                                                \
-    do {                                                                                           \
-        V high = MAX(v[i], v[j]), low = MIN(v[i], v[j]);                                           \
-        v[i] = high;                                                                               \
-        v[j] = low;                                                                                \
-    } while (0)
-
-#define DEFINE_TOP(NAME, TARGET, V, WIDTH, LOAD, STORE, SET, MAX, MIN)                             \
-    __attribute__((target(TARGET))) static void NAME(const float *tile, int64_t experts,           \
-                                                     int64_t topk, tile_result *out) {             \
-        for (int lane = 0; lane < LANES; lane += WIDTH) {                                          \
-            V best[8], next[8];                                                                    \
-            for (int i = 0; i < 8; i++)                                                            \
-                best[i] = SET(-INFINITY);                                                          \
-            if (topk <= 2) {                                                                       \
-                for (int64_t e = 0; e < experts; e++) {                                            \
-                    V x = LOAD(tile + e * LANES + lane), low = MIN(best[0], x);                    \
-                    best[0] = MAX(best[0], x);                                                     \
-                    best[1] = MAX(best[1], low);                                                   \
-                }                                                                                  \
-                STORE(out->max + lane, best[0]);                                                   \
-                STORE(out->threshold + lane, best[topk - 1]);                                      \
-                continue;                                                                          \
-            }                                                                                      \
-            for (int64_t e = 0; e < experts; e += 8) {                                             \
-                for (int i = 0; i < 8; i++)                                                        \
-                    next[i] =                                                                      \
-                        e + i < experts ? LOAD(tile + (e + i) * LANES + lane) : SET(-INFINITY);    \
-                SORT8(next, V, MAX, MIN);                                                          \
-                for (int i = 0; i < 8; i++)                                                        \
-                    best[i] = MAX(best[i], next[7 - i]);                                           \
-                MERGE8(best, V, MAX, MIN);                                                         \
-            }                                                                                      \
-            V sorted[8];                                                                           \
-            for (int i = 0; i < 8; i++)                                                            \
-                sorted[i] = best[i];                                                               \
-            STORE(out->max + lane, sorted[0]);                                                     \
-            STORE(out->threshold + lane, sorted[topk - 1]);                                        \
-        }                                                                                          \
-    }
-
-#define SORT8(v, V, MAX, MIN)                                                                      \
-    do {                                                                                           \
-        ORDER(v, 0, 2, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 3, V, MAX, MIN);                                                               \
-        ORDER(v, 4, 6, V, MAX, MIN);                                                               \
-        ORDER(v, 5, 7, V, MAX, MIN);                                                               \
-        ORDER(v, 0, 4, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 5, V, MAX, MIN);                                                               \
-        ORDER(v, 2, 6, V, MAX, MIN);                                                               \
-        ORDER(v, 3, 7, V, MAX, MIN);                                                               \
-        ORDER(v, 0, 1, V, MAX, MIN);                                                               \
-        ORDER(v, 2, 3, V, MAX, MIN);                                                               \
-        ORDER(v, 4, 5, V, MAX, MIN);                                                               \
-        ORDER(v, 6, 7, V, MAX, MIN);                                                               \
-        ORDER(v, 2, 4, V, MAX, MIN);                                                               \
-        ORDER(v, 3, 5, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 4, V, MAX, MIN);                                                               \
-        ORDER(v, 3, 6, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 2, V, MAX, MIN);                                                               \
-        ORDER(v, 3, 4, V, MAX, MIN);                                                               \
-        ORDER(v, 5, 6, V, MAX, MIN);                                                               \
-    } while (0)
-
-#define MERGE8(v, V, MAX, MIN)                                                                     \
-    do {                                                                                           \
-        ORDER(v, 0, 4, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 5, V, MAX, MIN);                                                               \
-        ORDER(v, 2, 6, V, MAX, MIN);                                                               \
-        ORDER(v, 3, 7, V, MAX, MIN);                                                               \
-        ORDER(v, 0, 2, V, MAX, MIN);                                                               \
-        ORDER(v, 1, 3, V, MAX, MIN);                                                               \
-        ORDER(v, 4, 6, V, MAX, MIN);                                                               \
-        ORDER(v, 5, 7, V, MAX, MIN);                                                               \
-        ORDER(v, 0, 1, V, MAX, MIN);                                                               \
-        ORDER(v, 2, 3, V, MAX, MIN);                                                               \
-        ORDER(v, 4, 5, V, MAX, MIN);                                                               \
-        ORDER(v, 6, 7, V, MAX, MIN);                                                               \
-    } while (0)
-
-/* 16 x 16 at a time; whole lines are written, so that reading them back does not stall. */
-__attribute__((target("avx512f"))) static void transpose_avx512(const float *const *rows,
-                                                                int64_t experts, float *tile) {
-    for (int64_t e = 0; e < experts; e += 16) {
-        __m512 a[16], b[16];
-        int64_t left = experts - e;
-        __mmask16 mask = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
-        for (int i = 0; i < 16; i++) {
-            a[i] = _mm512_maskz_loadu_ps(mask, rows[i] + e);
-            _mm_prefetch((const char *)(rows[i] + e + 16 * experts), _MM_HINT_T0); /* next tile */
-        }
-        for (int i = 0; i < 16; i += 2) { /* pairs of rows */
-            b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-            b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-        }
-        for (int i = 0; i < 16; i += 4) { /* a[i + c]: column 4 q + c of four rows, in quarter q */
-            a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
-            a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
-            a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
-            a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
-        }
-        for (int c = 0; c < 4; c++) {
-            __m512 low01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0x44);
-            __m512 high01 = _mm512_shuffle_f32x4(a[c], a[c + 4], 0xee);
-            __m512 low23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0x44);
-            __m512 high23 = _mm512_shuffle_f32x4(a[c + 8], a[c + 12], 0xee);
-            b[c] = _mm512_shuffle_f32x4(low01, low23, 0x88);
-            b[c + 4] = _mm512_shuffle_f32x4(low01, low23, 0xdd);
-            b[c + 8] = _mm512_shuffle_f32x4(high01, high23, 0x88);
-            b[c + 12] = _mm512_shuffle_f32x4(high01, high23, 0xdd);
-        }
-        if (left >= 16)
-            for (int i = 0; i < 16; i++)
-                _mm512_store_ps(tile + (e + i) * LANES, b[i]);
-        else
-            for (int i = 0; i < 16; i++)
-                if (i < left)
-                    _mm512_store_ps(tile + (e + i) * LANES, b[i]);
-    }
-}
-
-DEFINE_TOP(top_avx512, "avx512f", __m512, 16, _mm512_load_ps, _mm512_store_ps, _mm512_set1_ps,
-           _mm512_max_ps, _mm512_min_ps)
-DEFINE_TOP(top_avx2, "avx2", __m256, 8, _mm256_load_ps, _mm256_store_ps, _mm256_set1_ps,
-           _mm256_max_ps, _mm256_min_ps)
-#endif
-
-/* The steps that have forms of their own for an instruction set. */
-typedef struct tile_ops {
-    void (*transpose)(const float *const *rows, int64_t experts, float *tile);
-    void (*top)(const float *tile, int64_t experts, int64_t topk, tile_result *out);
-} tile_ops;
-
-static tile_ops tile_ops_of_this_machine(void) {
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("avx512f"))
-        return (tile_ops){transpose_avx512, top_avx512};
-    if (__builtin_cpu_supports("avx2"))
-        return (tile_ops){transpose_plain, top_avx2};
-#endif
-    return (tile_ops){transpose_plain, top_plain};
-}
-
-/* Turns the tile into exp(logit - max), sums it, and marks the experts at or above the threshold.
- * False where a logit is not finite. */
-PGR_CLONES
-static bool exponentials(float *restrict tile, int64_t experts, tile_result *restrict r) {
-    float sum[LANES] ALIGNED = {0}, check[LANES] ALIGNED = {0};
-    for (int64_t first = 0; first < experts; first += 32) {
-        uint32_t mask[LANES] ALIGNED = {0};
-        int64_t last = first + 32 < experts ? first + 32 : experts;
-        for (int64_t e = first; e < last; e++) {
-            const uint32_t bit = (uint32_t)1 << (e - first);
-            for (int l = 0; l < LANES; l++) {
-                float x = tile[e * LANES + l], d = x - r->max[l];
-                float p = vec_exp2(1.44269504f * vec_limit(d, 87.0f));
-                mask[l] |= -(uint32_t)(x >= r->threshold[l]) & bit;
-                sum[l] += p;
-                check[l] += d;
-                tile[e * LANES + l] = p;
-            }
-        }
-        memcpy(r->mask[first / 32], mask, sizeof mask);
-    }
-    if ((experts + 31) / 32 % 2 != 0)
-        memset(r->mask[(experts + 31) / 32], 0, sizeof r->mask[0]);
-    memcpy(r->sum, sum, sizeof sum);
-    int bad = 0;
+    memcpy(tile->sum, sum, sizeof sum);
     for (int l = 0; l < LANES; l++)
-        bad |= !(check[l] > -INFINITY); /* NaN too */
-    return !bad;
+        tile->inverse[l] = tile->active[l] / sum[l];
 }
 
 /* sums[e][lane] += probability. */
 PGR_CLONES
-static void add_scores(const float *restrict tile, const float *restrict inverse, int64_t experts,
-                       float *restrict sums) {
+static void add_columns(const float *restrict columns, const float *restrict inverse,
+                        int64_t experts, float *restrict sums) {
     for (int64_t e = 0; e < experts; e++)
         for (int l = 0; l < LANES; l++)
-            sums[e * LANES + l] += tile[e * LANES + l] * inverse[l];
+            sums[e * LANES + l] += columns[e * LANES + l] * inverse[l];
+}
+
+/* Indices and weights, [16][topk], ascending; -1 and 0 for padding. In integers, so that nothing
+ * becomes a branch. */
+PGR_CLONES
+static void weigh_columns(const tiles *t, const token_tile *tile, const router_two *two,
+                          int32_t *restrict picks, float *restrict weights) {
+    float sum[LANES] ALIGNED, low[LANES] ALIGNED, high[LANES] ALIGNED;
+    int32_t from[LANES] ALIGNED, to[LANES] ALIGNED;
+    const int64_t last = t->args->topk - 1;
+    for (int l = 0; l < LANES; l++)
+        low[l] = exp_of(two->value[last][l] - two->value[0][l]); /* the first's is 1 */
+    for (int l = 0; l < LANES; l++)
+        sum[l] = last == 0 ? 1.0f : 1.0f + low[l];
+    if (t->args->pre_softmax)
+        memcpy(sum, tile->sum, sizeof sum);
+    for (int l = 0; l < LANES; l++) {
+        int32_t first = (int32_t)two->expert[0][l], second = (int32_t)two->expert[last][l];
+        int32_t padding = (int32_t)tile->active[l] - 1, swap = (second - first) >> 31;
+        float factor = t->scaling * tile->active[l] / sum[l];
+        int32_t best = vec_bits(factor), next = vec_bits(low[l] * factor);
+        from[l] = (first < second ? first : second) | padding;
+        to[l] = (first < second ? second : first) | padding;
+        low[l] = vec_float((best & ~swap) | (next & swap));
+        high[l] = vec_float((next & ~swap) | (best & swap));
+    }
+    if (last == 0) {
+        memcpy(picks, from, sizeof from);
+        memcpy(weights, low, sizeof low);
+        return;
+    }
+    for (int l = 0; l < LANES; l++) {
+        picks[2 * l] = from[l];
+        picks[2 * l + 1] = to[l];
+        weights[2 * l] = low[l];
+        weights[2 * l + 1] = high[l];
+    }
+}
+
+static void route_columns(tiles *t, token_tile *tile) {
+    const pgr_router_args *args = t->args;
+    const int64_t k = args->topk, pairs = tile->lanes * k;
+    int32_t picks[2 * LANES] ALIGNED;
+    float weights[2 * LANES] ALIGNED;
+    router_two two;
+    t->ops.transpose(tile->rows, t->experts, t->scores);
+    t->ops.two(t->scores, t->experts, &two);
+    if (t->all_scores) {
+        memcpy(tile->max, two.value[0], sizeof tile->max);
+        exponentials(t->scores, t->experts, tile);
+        if (args->aux_score_sums)
+            add_columns(t->scores, tile->inverse, t->experts, t->sums);
+    }
+    weigh_columns(t, tile, &two, picks, weights);
+    memcpy(args->indices + tile->first * k, picks, (size_t)pairs * sizeof *picks);
+    memcpy(args->weights + tile->first * k, weights, (size_t)pairs * sizeof *weights);
+    for (int64_t i = 0; i < pairs; i++)
+        if (picks[i] >= 0)
+            args->tokens_per_expert[picks[i]]++;
+    for (int64_t i = 0; i < pairs && args->aux_counts && args->sequences > 1; i++)
+        if (picks[i] >= 0)
+            args->aux_counts[i / k % args->sequences * t->experts + picks[i]]++;
+}
+
+/* Lane l is of sequence l % sequences, since sequences divides LANES and tiles begin at multiples
+ * of LANES. */
+static void flush_columns(const tiles *t) {
+    for (int64_t e = 0; e < t->experts; e++)
+        for (int64_t l = 0; l < LANES; l++)
+            t->args->aux_score_sums[l % t->args->sequences * t->experts + e] +=
+                (double)t->sums[e * LANES + l];
+}
+
+/* ---- more, by rows ------------------------------------------------------------------------- */
+
+/* Fills the rows of scores, exp(logit - max), and the ends of their strides with zeros; partial[l]
+ * are sums of row l. */
+PGR_CLONES
+static void exp_rows(const float *const *rows, int64_t experts, int64_t stride,
+                     const float *restrict max, int32_t keep, float *restrict scores,
+                     float (*restrict partial)[LANES]) {
+    for (int64_t e = 0; e + LANES <= experts; e += LANES) {
+        for (int row = 0; row < LANES; row++) {
+            const float *restrict in = rows[row] + e;
+            float *restrict out = scores + row * stride + e;
+            for (int l = 0; l < LANES; l++) {
+                float p = exp_of(unpacked(in[l], keep) - max[row]);
+                out[l] = p;
+                partial[row][l] = p + (e > 0 ? partial[row][l] : 0.0f);
+            }
+        }
+    }
+    const int64_t whole = experts & ~(int64_t)(LANES - 1);
+    for (int row = 0; row < LANES && whole < experts; row++) {
+        float *restrict out = scores + row * stride + whole;
+        memset(out, 0, LANES * sizeof *out);
+        for (int64_t e = whole; e < experts; e++)
+            out[e - whole] = exp_of(unpacked(rows[row][e], keep) - max[row]);
+        for (int l = 0; l < LANES; l++)
+            partial[row][l] = out[l] + (whole > 0 ? partial[row][l] : 0.0f);
+    }
+}
+
+/* All scores and their sums. */
+static void score_rows(const tiles *t, token_tile *tile, const router_best *best) {
+    const int32_t keep = t->packed ? ~0xffff : ~0;
+    float partial[LANES][LANES] ALIGNED, columns[LANES][LANES] ALIGNED;
+    const float *rows[LANES];
+    for (int l = 0; l < LANES; l++) {
+        rows[l] = partial[l];
+        tile->max[l] = unpacked(best->value[0][l], keep);
+        tile->sum[l] = 0;
+    }
+    exp_rows(tile->rows, t->experts, t->stride, tile->max, keep, t->scores, partial);
+    t->ops.transpose(rows, LANES, columns[0]);
+    for (int i = 0; i < LANES; i++)
+        for (int l = 0; l < LANES; l++)
+            tile->sum[l] += columns[i][l];
+    for (int l = 0; l < LANES; l++)
+        tile->inverse[l] = tile->active[l] / tile->sum[l];
+}
+
+typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+/* sums[sequence][e] += probability. */
+PGR_CLONES
+static void add_rows(const float *restrict scores, const float *restrict inverse, int64_t stride,
+                     int64_t sequences, float *restrict sums) {
+    for (int64_t s = 0; s < sequences; s++) {
+        for (int64_t first = 0; first < stride; first += LANES) {
+            vec16 *sum = (vec16 *)(sums + s * stride + first), total = *sum;
+            for (int64_t l = s; l < LANES; l += sequences)
+                total += *(const vec16 *)(scores + l * stride + first) * inverse[l];
+            *sum = total;
+        }
+    }
+}
+
+/* Where several experts tie at the threshold, the lowest of them fill what is left. */
+static void break_ties(const float *row, int64_t experts, float threshold, int64_t topk,
+                       int32_t *picks, float *picked) {
+    int64_t left = topk, count = 0;
+    for (int64_t e = 0; e < experts; e++)
+        left -= row[e] > threshold;
+    for (int64_t e = 0; e < experts && count < topk; e++) {
+        if (row[e] > threshold || (row[e] == threshold && left-- > 0)) {
+            picks[count] = (int32_t)e;
+            picked[count++] = row[e];
+        }
+    }
+}
+
+/* Weights of the chosen logits, in place. Those beyond topk are computed, not used. */
+PGR_CLONES
+static void weigh_rows(const tiles *t, const token_tile *tile, router_best *restrict best) {
+    const int32_t keep = t->packed ? ~0xffff : ~0;
+    float max[LANES] ALIGNED, sum[LANES] ALIGNED = {0}, factor[LANES] ALIGNED;
+    for (int l = 0; l < LANES; l++)
+        max[l] = unpacked(best->value[0][l], keep);
+    if (!t->args->pre_softmax)
+        for (int64_t j = 0; j < t->args->topk; j++)
+            for (int l = 0; l < LANES; l++)
+                sum[l] += exp_of(unpacked(best->value[j][l], keep) - max[l]);
+    for (int l = 0; l < LANES; l++)
+        factor[l] = t->scaling * (t->args->pre_softmax ? tile->inverse[l] : 1 / sum[l]);
+    for (int l = 0; l < LANES; l++)
+        for (int j = 0; j < TOPK_MAX; j++)
+            best->logit[l][j] = exp_of(unpacked(best->logit[l][j], keep) - max[l]) * factor[l];
+}
+
+/* Indices, weights and counts of the tile's tokens. */
+PGR_INLINE void emit_rows(const tiles *t, const token_tile *tile, router_best *best,
+                          const int64_t k) {
+    const pgr_router_args *args = t->args;
+    const bool per_sequence = args->aux_counts && args->sequences > 1;
+    int64_t *restrict counts = args->tokens_per_expert;
+    for (int l = 0; l < tile->lanes; l++) {
+        int32_t *restrict indices = args->indices + (tile->first + l) * k;
+        int32_t *restrict picks = best->expert[l];
+        prefetch_next(t, tile, l);
+        if (tile->active[l] == 0) {
+            memset(indices, 0xff, (size_t)k * sizeof *indices);
+            continue;
+        }
+        if (best->count[l] != k)
+            break_ties(tile->rows[l], t->experts, best->value[k - 1][l], k, picks, best->logit[l]);
+        memcpy(indices, picks, (size_t)k * sizeof *indices);
+        for (int64_t j = 0; j < k; j++)
+            counts[picks[j]]++;
+        if (per_sequence)
+            for (int64_t j = 0; j < k; j++)
+                args->aux_counts[l % args->sequences * t->experts + picks[j]]++;
+    }
+    weigh_rows(t, tile, best);
+    for (int l = 0; l < tile->lanes; l++) {
+        float *weights = args->weights + (tile->first + l) * k;
+        if (tile->active[l] != 0)
+            memcpy(weights, best->logit[l], (size_t)k * sizeof *weights);
+        else
+            memset(weights, 0, (size_t)k * sizeof *weights);
+    }
 }
 
 PGR_CLONES
-static double z_squares(const tile_result *r, const float *restrict active) {
+static void emit(const tiles *t, const token_tile *tile, router_best *best) {
+    switch (t->args->topk) { /* constants, so that the short loops are unrolled */
+    case 4:
+        emit_rows(t, tile, best, 4);
+        break;
+    case 6:
+        emit_rows(t, tile, best, 6);
+        break;
+    case 8:
+        emit_rows(t, tile, best, 8);
+        break;
+    default:
+        emit_rows(t, tile, best, t->args->topk);
+    }
+}
+
+static void route_rows(tiles *t, token_tile *tile) {
+    const int64_t k = t->args->topk;
+    router_best best;
+    t->ops.best(tile->rows, t->experts, k, t->scores, &best);
+    t->ops.pick(tile->rows, t->experts, k, &best);
+    if (t->all_scores) {
+        score_rows(t, tile, &best);
+        if (t->args->aux_score_sums)
+            add_rows(t->scores, tile->inverse, t->stride, t->args->sequences, t->sums);
+    }
+    emit(t, tile, &best);
+}
+
+static void flush_rows(const tiles *t) {
+    for (int64_t s = 0; s < t->args->sequences; s++)
+        for (int64_t e = 0; e < t->experts; e++)
+            t->args->aux_score_sums[s * t->experts + e] += (double)t->sums[s * t->stride + e];
+}
+
+/* ---- all tokens ---------------------------------------------------------------------------- */
+
+PGR_CLONES
+static double z_squares(const token_tile *tile) {
     float z[LANES] ALIGNED;
     double total = 0;
     for (int l = 0; l < LANES; l++) {
-        float log_sum_exp = vec_log(r->sum[l]) + r->max[l];
-        z[l] = log_sum_exp * log_sum_exp * active[l];
+        float log_sum_exp = vec_log(tile->sum[l]) + tile->max[l];
+        z[l] = log_sum_exp * log_sum_exp * tile->active[l];
     }
     for (int l = 0; l < LANES; l++)
         total += z[l];
     return total;
 }
 
-PGR_CLONES
-static void widen_row(const pgr_bf16 *restrict in, float *restrict out, int64_t count) {
-    for (int64_t e = 0; e < count; e++)
-        out[e] = pgr_bf16_to_f32(in[e]);
-}
-
-/* The bits of a token's mask in ascending order; false unless there are exactly `topk`. The loop
- * has the same length for every token and no branch inside: mispredictions would cost more than the
- * rest of the router. */
-PGR_INLINE bool read_mask(const tile_result *r, int64_t words, int lane, int64_t topk,
-                          int32_t *picks) {
-    uint64_t word[WORDS_MAX / 2], filled = 0;
-    int64_t count = 0, wide = (words + 1) / 2;
-    if (wide == 1) {
-        uint64_t bits = r->mask[0][lane] | (uint64_t)r->mask[1][lane] << 32;
-        if (__builtin_popcountll(bits) != topk)
-            return false;
-        for (int64_t j = 0; j < topk; j++, bits &= bits - 1)
-            picks[j] = __builtin_ctzll(bits);
-        return true;
-    }
-    for (int64_t w = 0; w < wide; w++) { /* an odd last word has zeros beside it */
-        word[w] = r->mask[2 * w][lane] | (uint64_t)r->mask[2 * w + 1][lane] << 32;
-        count += __builtin_popcountll(word[w]);
-        filled |= (uint64_t)(word[w] != 0) << w;
-    }
-    if (count != topk)
-        return false;
-    for (int64_t j = 0; j < topk; j++) {
-        int w = __builtin_ctzll(filled);
-        uint64_t bits = word[w];
-        picks[j] = w * 64 + __builtin_ctzll(bits);
-        word[w] = bits &= bits - 1;
-        filled &= ~((uint64_t)(bits == 0) << w);
-    }
-    return true;
-}
-
-/* Where several experts tie at the threshold, the lowest of them fill what is left. */
-PGR_INLINE void break_ties(const tile_result *r, int64_t words, int lane, const float *logits,
-                           int64_t topk, int32_t *picks) {
-    const float threshold = r->threshold[lane];
-    int64_t left = topk, count = 0;
-    for (int pass = 0; pass < 2; pass++) { /* count the ones above, then take */
-        for (int64_t w = 0; w < words; w++) {
-            for (uint32_t bits = r->mask[w][lane]; bits; bits &= bits - 1) {
-                int32_t e = (int32_t)(w * 32 + __builtin_ctz(bits));
-                bool above = logits[e] > threshold;
-                if (pass == 0)
-                    left -= above;
-                else if (above || left-- > 0)
-                    picks[count++] = e;
-            }
-        }
-    }
-}
-
-/* Indices, weights and counts of the tile's tokens. */
-PGR_INLINE void emit_tokens(const pgr_router_args *args, int64_t first, const float *const *rows,
-                            const float *restrict tile, const tile_result *restrict r,
-                            const float *restrict inverse, const int64_t k) {
-    const int64_t words = (args->experts + 31) / 32;
-    const int lanes = args->tokens - first < LANES ? (int)(args->tokens - first) : LANES;
-    const float scaling = isnan(args->scaling) ? 1.0f : (float)args->scaling;
-    const bool pre = args->pre_softmax, per_sequence = args->aux_counts && args->sequences > 1;
-    int64_t *restrict counts = args->tokens_per_expert;
-    const uint8_t *valid = args->valid ? args->valid + first : NULL;
-    for (int l = 0; l < lanes; l++) {
-        int32_t *restrict picks = args->indices + (first + l) * k;
-        float *restrict weights = args->weights + (first + l) * k;
-        float sum = 0;
-        if (valid && !valid[l]) {
-            for (int64_t j = 0; j < k; j++) {
-                picks[j] = -1;
-                weights[j] = 0;
-            }
-            continue;
-        }
-        if (!read_mask(r, words, l, k, picks))
-            break_ties(r, words, l, rows[l], k, picks);
-        for (int64_t j = 0; j < k; j++)
-            sum += tile[picks[j] * LANES + l];
-        float factor = pre ? inverse[l] * scaling : scaling / sum;
-        for (int64_t j = 0; j < k; j++) {
-            weights[j] = tile[picks[j] * LANES + l] * factor;
-            counts[picks[j]]++;
-        }
-        if (per_sequence)
-            for (int64_t j = 0; j < k; j++)
-                args->aux_counts[l % args->sequences * args->experts + picks[j]]++;
-    }
-}
-
-PGR_CLONES
-static void emit(const pgr_router_args *args, int64_t first, const float *const *rows,
-                 const float *tile, const tile_result *r, const float *inverse) {
-    switch (args->topk) { /* constants, so that the short loops are unrolled */
-    case 1:
-        emit_tokens(args, first, rows, tile, r, inverse, 1);
-        break;
-    case 2:
-        emit_tokens(args, first, rows, tile, r, inverse, 2);
-        break;
-    case 4:
-        emit_tokens(args, first, rows, tile, r, inverse, 4);
-        break;
-    case 6:
-        emit_tokens(args, first, rows, tile, r, inverse, 6);
-        break;
-    case 8:
-        emit_tokens(args, first, rows, tile, r, inverse, 8);
-        break;
-    default:
-        emit_tokens(args, first, rows, tile, r, inverse, args->topk);
-    }
-}
-
-/* Adds the partial sums to the doubles and clears them. Lane l is of sequence l % sequences, since
- * sequences divides LANES and tiles begin at multiples of LANES. */
-static void flush_scores(const pgr_router_args *args, float *sums) {
-    for (int64_t e = 0; e < args->experts; e++)
-        for (int64_t l = 0; l < LANES; l++)
-            args->aux_score_sums[l % args->sequences * args->experts + e] += sums[e * LANES + l];
-    memset(sums, 0, (size_t)(args->experts * LANES) * sizeof *sums);
-}
-
-static void plain_tokens(const router_row *row, const pgr_router_args *args, int64_t first) {
-    for (int64_t token = first; token < first + LANES && token < args->tokens; token++)
-        pgr_cpu_router_token(row, args, token);
-}
-
-/* One token's logits as f32: as they are, widened into `wide`, or zeros for padding. */
-static const float *token_row(const pgr_router_args *args, int64_t token, float *wide,
-                              const float *zeros) {
-    if (token >= args->tokens || (args->valid && !args->valid[token]))
-        return zeros;
-    if (args->dtype == PGR_F32)
-        return (const float *)args->logits + token * args->experts;
-    widen_row((const pgr_bf16 *)args->logits + token * args->experts, wide, args->experts);
-    return wide;
+static void flush(const tiles *t) {
+    if (!t->args->aux_score_sums)
+        return;
+    if (t->args->topk <= 2)
+        flush_columns(t);
+    else
+        flush_rows(t);
+    memset(t->sums, 0, (size_t)(t->stride * LANES) * sizeof *t->sums);
 }
 
 void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, float *scratch) {
-    const int64_t experts = args->experts;
-    float *tile = scratch, *sums = tile + LANES * experts, *wide = sums + LANES * experts;
-    float *zeros = wide + LANES * experts;
-    memset(sums, 0, (size_t)(LANES * experts) * sizeof *sums);
-    memset(zeros, 0, (size_t)experts * sizeof *zeros);
-    double z = 0;
-    int64_t pending = 0;
-    const tile_ops ops = tile_ops_of_this_machine();
+    const int64_t stride = (args->experts + LANES - 1) / LANES * LANES;
+    const bool columns = args->topk <= 2;
+    tiles t = {.args = args,
+               .ops = pgr_cpu_router_ops(),
+               .experts = args->experts,
+               .stride = stride,
+               .all_scores = args->pre_softmax || args->aux_score_sums || args->z_sum,
+               .packed = args->dtype == PGR_BF16 && !columns,
+               .scaling = isnan(args->scaling) ? 1.0f : (float)args->scaling,
+               .scores = scratch,
+               .sums = scratch + LANES * stride,
+               .wide = scratch + 2 * LANES * stride,
+               .zeros = scratch + 3 * LANES * stride};
+    memset(t.sums, 0, (size_t)(LANES * stride) * sizeof *t.sums);
+    memset(t.zeros, 0, (size_t)stride * sizeof *t.zeros);
     pgr_router_args plain = *args; /* with one sequence, aux_counts are filled at the end */
     if (args->sequences == 1)
         plain.aux_counts = NULL;
-    for (int64_t first = 0; first < args->tokens; first += LANES) {
-        const float *rows[LANES];
-        float active[LANES] ALIGNED, inverse[LANES] ALIGNED;
-        tile_result r;
-        for (int l = 0; l < LANES; l++) {
-            rows[l] = token_row(args, first + l, wide + l * experts, zeros);
-            active[l] = rows[l] == zeros ? 0.0f : 1.0f;
-        }
-        ops.transpose(rows, experts, tile);
-        ops.top(tile, experts, args->topk, &r);
-        if (!exponentials(tile, experts, &r)) {
-            plain_tokens(row, &plain, first);
+    for (int64_t first = 0, count = 0; first < args->tokens; first += LANES) {
+        token_tile tile;
+        if (!load(&t, first, &tile)) {
+            for (int l = 0; l < tile.lanes; l++)
+                pgr_cpu_router_token(row, &plain, first + l);
             continue;
         }
-        for (int l = 0; l < LANES; l++)
-            inverse[l] = active[l] / r.sum[l];
-        emit(args, first, rows, tile, &r, inverse);
+        if (columns)
+            route_columns(&t, &tile);
+        else
+            route_rows(&t, &tile);
         if (args->z_sum)
-            z += z_squares(&r, active);
-        if (args->aux_score_sums) {
-            add_scores(tile, inverse, experts, sums);
-            if (++pending == FLUSH_TILES) {
-                flush_scores(args, sums);
-                pending = 0;
-            }
-        }
+            t.z += z_squares(&tile);
+        if (++count % FLUSH_TILES == 0)
+            flush(&t);
     }
-    if (args->aux_score_sums)
-        flush_scores(args, sums);
+    flush(&t);
     if (args->z_sum)
-        *args->z_sum += z;
+        *args->z_sum += t.z;
     if (args->aux_counts && args->sequences == 1)
-        memcpy(args->aux_counts, args->tokens_per_expert, (size_t)experts * sizeof(int64_t));
+        memcpy(args->aux_counts, args->tokens_per_expert, (size_t)args->experts * sizeof(int64_t));
 }

@@ -1,6 +1,8 @@
 /* The router against its floor: the bytes that it must move at the bandwidth of a read loop, or one
  * exp per logit at the speed of a plain vectorised loop, whichever takes longer. All in one run,
- * alternating. Usage: bench_router [rounds] [tokens] [experts]. */
+ * alternating. Without the losses' sums only the chosen logits need an exp, so bytes are the floor
+ * that counts; `ratio` is to the larger of the two all the same. Usage: bench_router [rounds]
+ * [tokens] [experts]. */
 #include <math.h>
 
 #include "bench.h"
@@ -78,9 +80,10 @@ static void measure(pgr_device *device, int64_t tokens, int64_t experts, int64_t
     double floor_ms = byte_ms > exp_ms ? byte_ms : exp_ms;
     printf(
         "router %-4s experts=%-3lld topk=%lld tokens=%lld losses=%-3s %8.2f ms  floor bytes %7.2f "
-        "ms (%.1f GB/s) exp %7.2f ms  ratio %.3f\n",
+        "ms (%.1f GB/s) exp %7.2f ms  to bytes %.3f to exp %.3f%s  ratio %.3f\n",
         dtype == PGR_F32 ? "f32" : "bf16", (long long)experts, (long long)topk, (long long)tokens,
-        sums ? "yes" : "no", ms, byte_ms, rate * 1e-9, exp_ms, floor_ms / ms);
+        sums ? "yes" : "no", ms, byte_ms, rate * 1e-9, exp_ms, byte_ms / ms, exp_ms / ms,
+        sums ? "" : " (needs none)", floor_ms / ms);
     fflush(stdout);
     void *all[] = {logits,         spare,        score_sums,
                    args.indices,   args.weights, args.tokens_per_expert,
