@@ -278,27 +278,32 @@ __attribute__((target("avx512f"))) static void best_avx512(const float *const *r
         _mm512_store_ps(out->value[j], sorted[j]);
 }
 
-/* Experts as compressed vectors, written behind each other without a branch on the data; then their
- * logits. Of a vector's, the first eight are enough: more are ties. */
+/* Appends the experts of a vector that are `there` and above: compressed, without a branch on the
+ * data. The first eight are enough: more are ties. */
+__attribute__((target("avx512f,popcnt"), always_inline)) static inline int64_t
+pick16(const float *row, int64_t e, __mmask16 there, __m512 threshold, int32_t *picks,
+       int64_t count) {
+    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512i expert = _mm512_add_epi32(first, _mm512_set1_epi32((int32_t)e));
+    __m512 x = _mm512_maskz_loadu_ps(there, row + e);
+    __mmask16 above = _mm512_mask_cmp_ps_mask(there, x, threshold, _CMP_GE_OQ);
+    int64_t at = count < ROUTER_TOPK_MAX ? count : ROUTER_TOPK_MAX;
+    __m512i packed = _mm512_maskz_compress_epi32(above, expert);
+    _mm256_storeu_si256((__m256i *)(picks + at), _mm512_castsi512_si256(packed));
+    return count + __builtin_popcount(above);
+}
+
 __attribute__((target("avx512f,popcnt"))) static void
 pick_avx512(const float *const *rows, int64_t experts, int64_t topk, router_best *best) {
-    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (int l = 0; l < ROUTER_LANES; l++) {
         const __m512 threshold = _mm512_set1_ps(best->value[topk - 1][l]);
-        const float *row = rows[l];
-        __m512i expert = first;
-        int64_t count = 0;
-        for (int64_t e = 0; e < experts; e += 16) {
-            int64_t left = experts - e;
-            __mmask16 there = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
-            __m512 x = _mm512_maskz_loadu_ps(there, row + e);
-            __mmask16 above = _mm512_mask_cmp_ps_mask(there, x, threshold, _CMP_GE_OQ);
-            int64_t at = count < ROUTER_TOPK_MAX ? count : ROUTER_TOPK_MAX;
-            __m512i packed = _mm512_maskz_compress_epi32(above, expert);
-            _mm256_storeu_si256((__m256i *)(best->expert[l] + at), _mm512_castsi512_si256(packed));
-            count += __builtin_popcount(above);
-            expert = _mm512_add_epi32(expert, _mm512_set1_epi32(16));
-        }
+        int32_t *picks = best->expert[l];
+        int64_t e = 0, count = 0;
+        for (; e + 16 <= experts; e += 16)
+            count = pick16(rows[l], e, 0xffff, threshold, picks, count);
+        if (e < experts)
+            count =
+                pick16(rows[l], e, (__mmask16)((1u << (experts - e)) - 1), threshold, picks, count);
         best->count[l] = (int32_t)count;
     }
     for (int l = 0; l < ROUTER_LANES; l++) { /* later: a load across fresh stores would wait */

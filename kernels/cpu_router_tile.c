@@ -24,7 +24,8 @@ enum {
 typedef struct tiles {
     const pgr_router_args *args;
     router_ops ops;
-    int64_t experts, stride; /* stride: experts rounded up to LANES */
+    int64_t experts, stride; /* stride: experts rounded up to an odd multiple of LANES, so that the
+                                rows do not compete for the same few places of the cache */
     bool all_scores, packed; /* packed: see widen_rows */
     float scaling;
     float *scores, *sums, *wide, *zeros;
@@ -48,7 +49,7 @@ bool pgr_cpu_router_tiled(const pgr_router_args *args) {
 
 /* Scratch: scores, partial sums, sixteen widened rows, and one row of zeros. */
 int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args) {
-    return (3 * LANES + 1) * (args->experts + LANES);
+    return (3 * LANES + 1) * (args->experts + 2 * LANES);
 }
 
 /* exp(x) for x <= 0. */
@@ -284,10 +285,10 @@ typedef float vec16 __attribute__((vector_size(64), aligned(4), may_alias));
 
 /* sums[sequence][e] += probability. */
 PGR_CLONES
-static void add_rows(const float *restrict scores, const float *restrict inverse, int64_t stride,
-                     int64_t sequences, float *restrict sums) {
+static void add_rows(const float *restrict scores, const float *restrict inverse, int64_t experts,
+                     int64_t stride, int64_t sequences, float *restrict sums) {
     for (int64_t s = 0; s < sequences; s++) {
-        for (int64_t first = 0; first < stride; first += LANES) {
+        for (int64_t first = 0; first < experts; first += LANES) {
             vec16 *sum = (vec16 *)(sums + s * stride + first), total = *sum;
             for (int64_t l = s; l < LANES; l += sequences)
                 total += *(const vec16 *)(scores + l * stride + first) * inverse[l];
@@ -386,7 +387,7 @@ static void route_rows(tiles *t, token_tile *tile) {
     if (t->all_scores) {
         score_rows(t, tile, &best);
         if (t->args->aux_score_sums)
-            add_rows(t->scores, tile->inverse, t->stride, t->args->sequences, t->sums);
+            add_rows(t->scores, tile->inverse, t->experts, t->stride, t->args->sequences, t->sums);
     }
     emit(t, tile, &best);
 }
@@ -423,7 +424,7 @@ static void flush(const tiles *t) {
 }
 
 void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, float *scratch) {
-    const int64_t stride = (args->experts + LANES - 1) / LANES * LANES;
+    const int64_t stride = (args->experts + LANES - 1) / LANES * LANES | LANES;
     const bool columns = args->topk <= 2;
     tiles t = {.args = args,
                .ops = pgr_cpu_router_ops(),

@@ -162,7 +162,9 @@ static void test_ties(void **state) {
     (void)state;
     for (int64_t k = 1; k <= 9; k++)
         for (int64_t e = k; e <= 80; e += 7)
-            check_router(&(shape){33, e, k, 1, PGR_F32, k % 2, false, true});
+            for (int narrow = 0; narrow < 2; narrow++)
+                check_router(
+                    &(shape){33, e, k, 1, narrow ? PGR_BF16 : PGR_F32, k % 2, false, true});
 }
 
 static void test_sequences(void **state) {
