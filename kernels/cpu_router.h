@@ -33,8 +33,7 @@ void pgr_cpu_router_tiles(const pgr_router_args *args, const router_row *row, fl
 enum {
     ROUTER_LANES = 16, /* tokens of a tile */
     ROUTER_TOPK_MAX = 8,
-    ROUTER_EXPERTS_MAX = 1024,
-    ROUTER_PICKED = 2 * ROUTER_TOPK_MAX /* with room for a vector behind the last */
+    ROUTER_EXPERTS_MAX = 1024
 };
 
 #define ROUTER_ALIGNED __attribute__((aligned(64)))
@@ -45,26 +44,21 @@ typedef struct router_two {
     float expert[2][ROUTER_LANES] ROUTER_ALIGNED; /* whole numbers: they share the vectors' type */
 } router_two;
 
-/* The best logits of each token, sorted; then the experts at or above the last of them, ascending,
- * and their logits. With ties there are more than topk, of which the first TOPK_MAX are kept. */
+/* The best logits of each token, sorted. */
 typedef struct router_best {
     float value[ROUTER_TOPK_MAX][ROUTER_LANES] ROUTER_ALIGNED;
-    int32_t expert[ROUTER_LANES][ROUTER_PICKED] ROUTER_ALIGNED;
-    float logit[ROUTER_LANES][ROUTER_PICKED] ROUTER_ALIGNED;
-    int32_t count[ROUTER_LANES];
 } router_best;
 
-/* Sixteen rows of `experts` finite logits each; `tile` is [experts][16], aligned to 64 bytes. */
+/* Sixteen rows of `experts` logits each; what a NaN does to the values is undefined; `tile` is
+ * [experts][16], aligned to 64 bytes. */
 typedef struct router_ops {
     /* Writes the tile: the rows' transpose. */
     void (*transpose)(const float *const *rows, int64_t experts, float *tile);
     /* Reads the tile. */
     void (*two)(const float *tile, int64_t experts, router_two *two);
-    /* Values of `best` down to `topk`; the tile is scratch. */
+    /* Writes the tile too; values down to `topk`. */
     void (*best)(const float *const *rows, int64_t experts, int64_t topk, float *tile,
                  router_best *best);
-    /* The rest of `best`, from its values. */
-    void (*pick)(const float *const *rows, int64_t experts, int64_t topk, router_best *best);
 } router_ops;
 
 /* The forms that are fastest on the machine that runs this. */

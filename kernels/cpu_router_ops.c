@@ -1,5 +1,5 @@
 /* cpu_router_ops.c - the router's steps that gcc does not vectorise well by itself: transposing
- * sixteen rows, keeping the best logits in registers, picking from a row. Plain C first,
+ * sixteen rows, keeping the best logits in registers. Plain C first,
  * then the same for AVX2 and AVX-512. */
 #include <math.h>
 #include <string.h>
@@ -58,32 +58,14 @@ static void best_plain(const float *const *rows, int64_t experts, int64_t topk, 
         for (int l = 0; l < ROUTER_LANES; l++)
             best->value[j][l] = -INFINITY;
     for (int64_t e = 0; e < experts; e++) {
-        for (int64_t j = 0; j < topk; j++) {
-            for (int l = 0; l < ROUTER_LANES; l++) {
-                float x = tile[e * ROUTER_LANES + l], held = best->value[j][l];
+        for (int l = 0; l < ROUTER_LANES; l++) {
+            float x = tile[e * ROUTER_LANES + l];
+            for (int64_t j = 0; j < topk; j++) {
+                float held = best->value[j][l];
                 best->value[j][l] = x > held ? x : held;
-                tile[e * ROUTER_LANES + l] = x > held ? held : x;
+                x = x > held ? held : x;
             }
         }
-    }
-}
-
-/* Writes one more; those beyond TOPK_MAX onto one place. */
-PGR_INLINE int32_t append(router_best *best, int lane, int32_t count, int64_t e, float x) {
-    int32_t at = count < ROUTER_TOPK_MAX ? count : ROUTER_TOPK_MAX;
-    best->expert[lane][at] = (int32_t)e;
-    best->logit[lane][at] = x;
-    return count + 1;
-}
-
-static void pick_plain(const float *const *rows, int64_t experts, int64_t topk, router_best *best) {
-    for (int l = 0; l < ROUTER_LANES; l++) {
-        const float threshold = best->value[topk - 1][l];
-        int32_t count = 0;
-        for (int64_t e = 0; e < experts; e++)
-            if (rows[l][e] >= threshold)
-                count = append(best, l, count, e, rows[l][e]);
-        best->count[l] = count;
     }
 }
 
@@ -195,35 +177,16 @@ __attribute__((target("avx2"))) static void best_avx2(const float *const *rows, 
     }
 }
 
-__attribute__((target("avx2"))) static void pick_avx2(const float *const *rows, int64_t experts,
-                                                      int64_t topk, router_best *best) {
-    for (int l = 0; l < ROUTER_LANES; l++) {
-        const float threshold = best->value[topk - 1][l];
-        const __m256 wide = _mm256_set1_ps(threshold);
-        int64_t e = 0;
-        int32_t count = 0;
-        for (; e + 8 <= experts; e += 8) {
-            __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(rows[l] + e), wide, _CMP_GE_OQ);
-            for (uint32_t bits = (uint32_t)_mm256_movemask_ps(above); bits; bits &= bits - 1) {
-                int64_t at = e + __builtin_ctz(bits);
-                count = append(best, l, count, at, rows[l][at]);
-            }
-        }
-        for (; e < experts; e++)
-            if (rows[l][e] >= threshold)
-                count = append(best, l, count, e, rows[l][e]);
-        best->count[l] = count;
-    }
-}
-
-/* Columns e .. e + 15 of sixteen rows, the missing ones -infinity, as sixteen vectors. */
+/* Columns e .. e + 15 of sixteen rows, the missing ones zeros, as sixteen vectors. */
 __attribute__((target("avx512f"), always_inline)) static inline void
 transpose16(const float *const *rows, int64_t e, int64_t experts, __m512 *b) {
     __m512 a[16];
     int64_t left = experts - e;
     __mmask16 mask = (__mmask16)(left < 16 ? (1u << left) - 1 : 0xffffu);
-    for (int i = 0; i < 16; i++)
-        a[i] = _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), mask, rows[i] + e);
+    for (int i = 0; i < 16; i++) {
+        a[i] = _mm512_maskz_loadu_ps(mask, rows[i] + e);
+        _mm_prefetch((const char *)(rows[i] + e + 16 * experts), _MM_HINT_T0); /* next tile */
+    }
     for (int i = 0; i < 16; i += 2) { /* pairs of rows */
         b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
         b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
@@ -251,25 +214,28 @@ __attribute__((target("avx512f"))) static void transpose_avx512(const float *con
     for (int64_t e = 0; e < experts; e += 16) {
         __m512 column[16];
         transpose16(rows, e, experts, column);
-        for (int i = 0; i < 16; i++)
-            if (e + i < experts)
+        if (experts - e >= 16)
+            for (int i = 0; i < 16; i++)
                 _mm512_store_ps(tile + (e + i) * ROUTER_LANES, column[i]);
+        else
+            for (int i = 0; i < 16; i++)
+                if (e + i < experts)
+                    _mm512_store_ps(tile + (e + i) * ROUTER_LANES, column[i]);
     }
 }
 
-/* From the rows to the best in registers, without the tile. */
 __attribute__((target("avx512f"))) static void best_avx512(const float *const *rows,
                                                            int64_t experts, int64_t topk,
                                                            float *tile, router_best *out) {
-    (void)tile;
-    __m512 best[8];
+    transpose_avx512(rows, experts, tile);
+    __m512 best[8], next[8];
     for (int i = 0; i < 8; i++)
         best[i] = _mm512_set1_ps(-INFINITY);
-    for (int64_t e = 0; e < experts; e += 16) {
-        __m512 column[16];
-        transpose16(rows, e, experts, column);
-        KEEP_BEST(best, column, __m512, _mm512_max_ps, _mm512_min_ps);
-        KEEP_BEST(best, column + 8, __m512, _mm512_max_ps, _mm512_min_ps);
+    for (int64_t e = 0; e < experts; e += 8) {
+        for (int i = 0; i < 8; i++)
+            next[i] = e + i < experts ? _mm512_load_ps(tile + (e + i) * ROUTER_LANES)
+                                      : _mm512_set1_ps(-INFINITY);
+        KEEP_BEST(best, next, __m512, _mm512_max_ps, _mm512_min_ps);
     }
     __m512 sorted[8];
     for (int i = 0; i < 8; i++)
@@ -277,48 +243,14 @@ __attribute__((target("avx512f"))) static void best_avx512(const float *const *r
     for (int64_t j = 0; j < topk; j++)
         _mm512_store_ps(out->value[j], sorted[j]);
 }
-
-/* Appends the experts of a vector that are `there` and above: compressed, without a branch on the
- * data. The first eight are enough: more are ties. */
-__attribute__((target("avx512f,popcnt"), always_inline)) static inline int64_t
-pick16(const float *row, int64_t e, __mmask16 there, __m512 threshold, int32_t *picks,
-       int64_t count) {
-    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512i expert = _mm512_add_epi32(first, _mm512_set1_epi32((int32_t)e));
-    __m512 x = _mm512_maskz_loadu_ps(there, row + e);
-    __mmask16 above = _mm512_mask_cmp_ps_mask(there, x, threshold, _CMP_GE_OQ);
-    int64_t at = count < ROUTER_TOPK_MAX ? count : ROUTER_TOPK_MAX;
-    __m512i packed = _mm512_maskz_compress_epi32(above, expert);
-    _mm256_storeu_si256((__m256i *)(picks + at), _mm512_castsi512_si256(packed));
-    return count + __builtin_popcount(above);
-}
-
-__attribute__((target("avx512f,popcnt"))) static void
-pick_avx512(const float *const *rows, int64_t experts, int64_t topk, router_best *best) {
-    for (int l = 0; l < ROUTER_LANES; l++) {
-        const __m512 threshold = _mm512_set1_ps(best->value[topk - 1][l]);
-        int32_t *picks = best->expert[l];
-        int64_t e = 0, count = 0;
-        for (; e + 16 <= experts; e += 16)
-            count = pick16(rows[l], e, 0xffff, threshold, picks, count);
-        if (e < experts)
-            count =
-                pick16(rows[l], e, (__mmask16)((1u << (experts - e)) - 1), threshold, picks, count);
-        best->count[l] = (int32_t)count;
-    }
-    for (int l = 0; l < ROUTER_LANES; l++) { /* later: a load across fresh stores would wait */
-        __m256i picks = _mm256_load_si256((const __m256i *)best->expert[l]);
-        _mm256_store_ps(best->logit[l], _mm256_i32gather_ps(rows[l], picks, 4));
-    }
-}
 #endif
 
 router_ops pgr_cpu_router_ops(void) {
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx512f"))
-        return (router_ops){transpose_avx512, two_avx512, best_avx512, pick_avx512};
+        return (router_ops){transpose_avx512, two_avx512, best_avx512};
     if (__builtin_cpu_supports("avx2"))
-        return (router_ops){transpose_plain, two_avx2, best_avx2, pick_avx2};
+        return (router_ops){transpose_plain, two_avx2, best_avx2};
 #endif
-    return (router_ops){transpose_plain, two_plain, best_plain, pick_plain};
+    return (router_ops){transpose_plain, two_plain, best_plain};
 }
