@@ -27,11 +27,12 @@ static pgr_status request_timeout(const pgr_request *request, pgr_error *error) 
     return pgr_error_set(
         error, PGR_TIMEOUT,
         "%s number %llu of %lld bytes in family %s, group %lld (world ranks %s): "
-        "world rank %lld waited %g seconds without progress; a member of the group "
-        "did not take part (a larger run.timeout waits longer)",
+        "world rank %lld waited %g seconds without progress (%llu of its parts were done before); "
+        "a member of the group did not take part, or one part takes longer than that (a larger "
+        "run.timeout waits longer)",
         request->operation, (unsigned long long)request->sequence, (long long)request->bytes,
         comm->family, (long long)comm->group, comm->members[0] ? comm->members : "unknown",
-        (long long)comm->job->rank, comm->timeout);
+        (long long)comm->job->rank, comm->timeout, (unsigned long long)request->progress);
 }
 
 pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
@@ -42,6 +43,7 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
     int64_t rounds = 0, spin = spin_rounds(comm->job);
     for (;;) {
         bool done = false;
+        uint64_t progress = request->progress;
         pgr_status status = comm->ops->test(request, &done, error);
         if (status != PGR_OK) {
             pgr_error_prefix(
@@ -51,7 +53,9 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
         }
         if (done)
             return PGR_OK;
-        if (pgr_deadline_passed(&deadline))
+        if (request->progress != progress)
+            deadline = pgr_deadline_start(comm->timeout);
+        else if (pgr_deadline_passed(&deadline))
             return request_timeout(request, error);
         pgr_wait_step(&rounds, spin);
     }

@@ -121,6 +121,7 @@ typedef struct pgr_request {
     const char *operation;
     uint64_t sequence;
     int64_t bytes;
+    uint64_t progress; /* parts that test has seen done, such as single messages */
 } pgr_request;
 
 /* One open communicator. A backend's own struct starts with this one. */
@@ -205,12 +206,13 @@ struct pgr_comm_ops {
     pgr_status (*barrier)(pgr_comm *comm, pgr_stream *stream, pgr_request *request,
                           pgr_error *error);
 
-    /* Whether the request is done; frees its state when it is. */
+    /* Whether the request is done; frees its state when it is. Else counts its parts that are. */
     pgr_status (*test)(pgr_request *request, bool *done, pgr_error *error);
 };
 
-/* Waits until the request is done, at most comm->timeout seconds without it; then PGR_TIMEOUT with
- * family, group, members, operation, bytes and sequence number. */
+/* Waits until the request is done, at most comm->timeout seconds without progress: without a part
+ * of it being done. Then PGR_TIMEOUT with family, group, members, operation, bytes and sequence
+ * number; the request may be waited for again. */
 pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
 
 /* ---- the plan's groups, opened ------------------------------------------------------------- */

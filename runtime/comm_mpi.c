@@ -80,6 +80,7 @@ static void comm_abort(pgr_comm *base) {
     while (comm->pending) { /* the handle is lost: freeing a communicator would be collective */
         pgr_mpi_pending *pending = comm->pending;
         comm->pending = pending->next;
+        pgr_mpi_later_drop(pending);
         pending->next = given_up;
         given_up = pending;
     }
@@ -173,7 +174,7 @@ void pgr_mpi_pending_free(pgr_mpi_pending *pending) {
     free(pending->scratch[0]);
     free(pending->scratch[1]);
     free(pending->requests);
-    free(pending->later);
+    pgr_mpi_later_drop(pending);
     free(pending);
 }
 
@@ -187,23 +188,37 @@ pgr_status pgr_mpi_pending_start(pgr_mpi_pending *pending, pgr_status status,
     return status;
 }
 
+/* Counts the MPI requests that are done. One after the other finishes, and each is progress: a look
+ * at all of them together would not tell. */
+static pgr_status count_completed(pgr_mpi_pending *pending, const char *operation,
+                                  pgr_error *error) {
+    enum { AT_ONCE = 64 };
+    int indices[AT_ONCE];
+    for (int first = 0; first < pending->count; first += AT_ONCE) {
+        int left = pending->count - first, some = 0;
+        int code = MPI_Testsome(left < AT_ONCE ? left : AT_ONCE, pending->requests + first, &some,
+                                indices, MPI_STATUSES_IGNORE);
+        pgr_status status = pgr_mpi_status(code, operation, error);
+        if (status != PGR_OK)
+            return status;
+        if (some == MPI_UNDEFINED) /* all of these were done before */
+            continue;
+        pending->completed += some;
+        pending->progress += (uint64_t)some;
+    }
+    return PGR_OK;
+}
+
 static pgr_status request_test(pgr_request *request, bool *done, pgr_error *error) {
     pgr_mpi_pending *pending = request->state;
     *done = true;
     if (!pending)
         return PGR_OK;
-    pgr_mpi_comm *comm = (pgr_mpi_comm *)request->comm;
-    if (pending->later) {
-        pgr_status status = pgr_mpi_all_to_all_v_advance(comm, pending, error);
-        if (status != PGR_OK || pending->later) {
-            *done = false;
-            return status;
-        }
-    }
-    int flag = 0;
-    int code = MPI_Testall(pending->count, pending->requests, &flag, MPI_STATUSES_IGNORE);
-    pgr_status status = pgr_mpi_status(code, request->operation, error);
-    if (status != PGR_OK || !flag) {
+    pgr_status status = pgr_mpi_later_poll(pending, error);
+    if (status == PGR_OK)
+        status = count_completed(pending, request->operation, error);
+    request->progress = pending->progress;
+    if (status != PGR_OK || pending->later || pending->completed < pending->count) {
         *done = false;
         return status;
     }

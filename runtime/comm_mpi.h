@@ -75,14 +75,15 @@ typedef enum pgr_mpi_finish {
 struct pgr_mpi_pending {
     pgr_mpi_pending *next, **link; /* in its communicator's list */
     MPI_Request *requests;
-    int count, capacity;
+    int count, capacity, completed;
+    uint64_t progress; /* of the request */
     void *scratch[2];
     MPI_Datatype types[2]; /* of pieces of blocks, for pieces of type_pieces elements; 0: none */
     int type_pieces[2];
     pgr_mpi_finish finish; /* scratch[1] -> receive, `finish_count` elements */
     void *receive;
     int64_t finish_count, finish_bytes;
-    struct pgr_mpi_all_to_all_v *later; /* waits for its counts, or NULL */
+    struct pgr_mpi_later *later; /* an all-to-all-v that waits for its counts, or NULL */
 };
 
 /* A new pending operation of `comm`, in its list; sets the request's fields but `state`. */
@@ -105,9 +106,13 @@ void pgr_mpi_pending_finish(const pgr_mpi_pending *pending);
 
 void pgr_mpi_pending_free(pgr_mpi_pending *pending);
 
-/* Looks whether an all-to-all-v that waits for its counts can start, and starts it. */
-pgr_status pgr_mpi_all_to_all_v_advance(pgr_mpi_comm *comm, pgr_mpi_pending *pending,
-                                        pgr_error *error);
+/* Starts every all-to-all-v, of any communicator, whose counts have come since it was called.
+ * Returns why that of `pending` could not start; PGR_OK where it did, still waits or there is none.
+ */
+pgr_status pgr_mpi_later_poll(const pgr_mpi_pending *pending, pgr_error *error);
+
+/* Gives up the one of `pending` that has not started, if there is one. */
+void pgr_mpi_later_drop(pgr_mpi_pending *pending);
 
 /* The start of an operation on `blocks` blocks of `count` elements: its pending state, or an error
  * where they cannot be. */

@@ -8,15 +8,30 @@
 
 enum { TAG_MESSAGE = 0, TAG_ALL_TO_ALL_V = 1, TAGS_ALL_TO_ALL_V = 16384 };
 
-/* An all-to-all-v: its arguments, until its counts are ready. */
-struct pgr_mpi_all_to_all_v {
+/* The arguments of an all-to-all-v. */
+typedef struct all_to_all_v {
     const char *send;
     char *receive;
     const int64_t *send_counts, *send_displacements, *receive_counts, *receive_displacements;
-    pgr_event *counts_ready;
     pgr_dtype dtype;
     int tag;
+} all_to_all_v;
+
+/* One that waits for its counts. */
+struct pgr_mpi_later {
+    struct pgr_mpi_later *next, **link; /* in `waiting` */
+    pgr_mpi_comm *comm;
+    pgr_mpi_pending *pending;
+    all_to_all_v args;
+    pgr_event *counts_ready; /* or NULL: they are */
+    pgr_status status;       /* why it could not start */
+    pgr_error error;
 };
+
+/* Those of all communicators. Whoever waits for anything starts the ones that can be: as in a
+ * stream, an operation must not wait for the host to ask for it, since another rank may need it to
+ * come to what this one waits for. */
+static struct pgr_mpi_later *waiting;
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
@@ -88,7 +103,7 @@ pgr_status pgr_mpi_receive(pgr_comm *base, void *data, int64_t count, pgr_dtype 
 
 /* Receives first, so that what comes has a place; empty parts send nothing. */
 static pgr_status start_all_to_all_v(pgr_mpi_comm *comm, pgr_mpi_pending *pending,
-                                     const struct pgr_mpi_all_to_all_v *args, pgr_error *error) {
+                                     const all_to_all_v *args, pgr_error *error) {
     int64_t width = pgr_dtype_bytes(args->dtype), size = comm->base.size, rank = comm->base.rank;
     pgr_status status = PGR_OK;
     for (int64_t peer = 0; peer < size; peer++) {
@@ -146,36 +161,70 @@ pgr_status pgr_mpi_all_to_all_v(pgr_comm *base, const void *send, const int64_t 
                                       dtype, request, &pending, error);
     if (status != PGR_OK)
         return status;
-    struct pgr_mpi_all_to_all_v args = {.send = send,
-                                        .receive = receive,
-                                        .send_counts = send_counts,
-                                        .send_displacements = send_displacements,
-                                        .receive_counts = receive_counts,
-                                        .receive_displacements = receive_displacements,
-                                        .dtype = dtype,
-                                        .tag = next_tag(comm)};
+    all_to_all_v args = {.send = send,
+                         .receive = receive,
+                         .send_counts = send_counts,
+                         .send_displacements = send_displacements,
+                         .receive_counts = receive_counts,
+                         .receive_displacements = receive_displacements,
+                         .dtype = dtype,
+                         .tag = next_tag(comm)};
     status = start_all_to_all_v(comm, pending, &args, error);
     return pgr_mpi_pending_start(pending, status, request);
 }
 
-pgr_status pgr_mpi_all_to_all_v_advance(pgr_mpi_comm *comm, pgr_mpi_pending *pending,
-                                        pgr_error *error) {
-    struct pgr_mpi_all_to_all_v *args = pending->later;
-    pgr_device *device = comm->base.job->device;
+void pgr_mpi_later_drop(pgr_mpi_pending *pending) {
+    struct pgr_mpi_later *later = pending->later;
+    if (!later)
+        return;
+    *later->link = later->next;
+    if (later->next)
+        later->next->link = later->link;
+    free(later);
+    pending->later = NULL;
+}
+
+/* Starts it if its counts are there; one that failed stays as it is. */
+static void later_advance(struct pgr_mpi_later *later) {
+    pgr_mpi_pending *pending = later->pending;
+    pgr_device *device = later->comm->base.job->device;
     bool ready = true;
-    if (args->counts_ready) {
-        pgr_status status = device->ops->event_query(device, args->counts_ready, &ready, error);
-        if (status != PGR_OK)
-            return status;
+    if (later->status == PGR_OK && later->counts_ready)
+        later->status =
+            device->ops->event_query(device, later->counts_ready, &ready, &later->error);
+    if (later->status != PGR_OK || !ready)
+        return;
+    later->status = start_all_to_all_v(later->comm, pending, &later->args, &later->error);
+    pending->progress++;
+    if (later->status == PGR_OK)
+        pgr_mpi_later_drop(pending);
+}
+
+pgr_status pgr_mpi_later_poll(const pgr_mpi_pending *pending, pgr_error *error) {
+    for (struct pgr_mpi_later *next, *later = waiting; later; later = next) {
+        next = later->next;
+        later_advance(later);
     }
-    if (!ready)
+    if (!pending->later || pending->later->status == PGR_OK)
         return PGR_OK;
-    pgr_status status = start_all_to_all_v(comm, pending, args, error);
-    if (status == PGR_OK) {
-        pending->later = NULL;
-        free(args);
-    }
-    return status;
+    if (error)
+        *error = pending->later->error;
+    return pending->later->status;
+}
+
+static pgr_status later_create(pgr_mpi_comm *comm, pgr_mpi_pending *pending, pgr_error *error) {
+    struct pgr_mpi_later *created = calloc(1, sizeof *created);
+    if (!created)
+        return pgr_error_set(error, PGR_LIMIT, "all-to-all-v: out of memory");
+    created->comm = comm;
+    created->pending = pending;
+    created->next = waiting;
+    created->link = &waiting;
+    if (created->next)
+        created->next->link = &created->next;
+    waiting = created;
+    pending->later = created;
+    return PGR_OK;
 }
 
 /* On a CPU device memory is host memory: only the wait for the event is left. */
@@ -198,20 +247,19 @@ pgr_status pgr_mpi_all_to_all_v_device(pgr_comm *base, const void *send, const i
     pgr_status status = pgr_mpi_begin(base, "all-to-all-v", 0, 1, dtype, request, &pending, error);
     if (status != PGR_OK)
         return status;
-    pending->later = malloc(sizeof *pending->later);
-    if (!pending->later) {
-        status = pgr_error_set(error, PGR_LIMIT, "all-to-all-v: out of memory");
-        return pgr_mpi_pending_start(pending, status, request);
+    int tag = next_tag(comm);
+    status = later_create(comm, pending, error);
+    if (status == PGR_OK) {
+        pending->later->counts_ready = counts_ready;
+        pending->later->args = (all_to_all_v){.send = send,
+                                              .receive = receive,
+                                              .send_counts = send_counts,
+                                              .send_displacements = send_displacements,
+                                              .receive_counts = receive_counts,
+                                              .receive_displacements = receive_displacements,
+                                              .dtype = dtype,
+                                              .tag = tag};
+        status = pgr_mpi_later_poll(pending, error);
     }
-    *pending->later = (struct pgr_mpi_all_to_all_v){.send = send,
-                                                    .receive = receive,
-                                                    .send_counts = send_counts,
-                                                    .send_displacements = send_displacements,
-                                                    .receive_counts = receive_counts,
-                                                    .receive_displacements = receive_displacements,
-                                                    .counts_ready = counts_ready,
-                                                    .dtype = dtype,
-                                                    .tag = next_tag(comm)};
-    status = pgr_mpi_all_to_all_v_advance(comm, pending, error);
     return pgr_mpi_pending_start(pending, status, request);
 }

@@ -29,4 +29,8 @@ void test_collectives(pgr_comm *comm, const char *where);
 void test_bf16_sum(pgr_comm *comm);
 void test_requests(pgr_comm *comm);
 
+/* comm_test_waiting.c: `other` has the same ranks, and is fit for abort alone after it. */
+void test_late_counts(pgr_comm *comm, pgr_comm *other);
+void test_progress(pgr_comm *comm); /* of 3 ranks or more, takes seconds */
+
 #endif

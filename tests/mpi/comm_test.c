@@ -3,7 +3,8 @@
  *
  *   comm_test            every case but those below
  *   comm_test open       opens and closes the job: its status is the exit status
- *   comm_test late       a rank that comes late: deadlines and their messages (takes seconds) */
+ *   comm_test late       a rank that comes late: deadlines and their messages (takes seconds)
+ *   comm_test progress   ranks that come one after the other (takes seconds) */
 #include "comm_check.h"
 
 #include <math.h>
@@ -332,6 +333,15 @@ static void test_late_opening(void) {
 
 /* -------------------------------------------------------------------------------------------- */
 
+static void run_progress(void) {
+    static const char *const families[] = {"tp"};
+    pgr_plan plan = plan_of(job->size, 1);
+    pgr_groups *groups = groups_open(&plan, families, 1);
+    test_progress(pgr_groups_at(groups, 0)->comm);
+    CHECK_OK(pgr_groups_close(groups, &error));
+    case_end("closed");
+}
+
 static void run_all(void) {
     static const char *const families[] = {"tp"};
     test_job();
@@ -348,6 +358,10 @@ static void run_all(void) {
         test_bf16_sum(world->comm);
         test_requests(world->comm);
     }
+    pgr_groups *others = groups_open(&plan, families, 1);
+    const pgr_group *other = others ? pgr_groups_find(others, "tp") : NULL;
+    test_late_counts(world ? world->comm : NULL, other ? other->comm : NULL);
+    pgr_groups_abort(others);
     CHECK_OK(pgr_groups_close(groups, &error));
     case_end("all ranks, opened and closed");
     test_sharing();
@@ -373,6 +387,8 @@ int main(int argc, char **argv) {
         test_late_collective();
         test_late_bootstrap();
         test_late_opening();
+    } else if (strcmp(what, "progress") == 0) {
+        run_progress();
     } else {
         run_all();
     }
