@@ -122,7 +122,8 @@ int pgr_sample_rows(const pgr_tokens *tokens, uint64_t seed, int64_t *rows) {
         int64_t before = pgr_tokens_position(tokens, local - 1);
         int64_t after = pgr_tokens_position(tokens, local);
         bool padding_starts = before < tokens->seq_len && after >= tokens->seq_len;
-        if (after == before + 1 && !padding_starts)
+        bool chunk_starts = tokens->cp > 1 && after % (tokens->padded / (2 * tokens->cp)) == 0;
+        if (!chunk_starts && !padding_starts)
             continue;
         edges[found++] = local * tokens->batch - 1;
         edges[found++] = local * tokens->batch;

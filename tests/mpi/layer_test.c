@@ -84,11 +84,11 @@ int main(void) {
     float x[ROWS * INPUT];
     for (int i = 0; i < ROWS * INPUT; i++)
         x[i] = (float)((i * 7 + job->rank) % 13) / 13 - 0.5f;
-    must(job->device->ops->stream_create(job->device, 0, &site.stream, &error), &error);
+    must(pgr_site_open(&site, &error), &error);
     must(pgr_linear_create(&site, &config, &layer, &error), &error);
     test_saved(&site, layer, x);
     pgr_linear_free(&site, layer);
-    job->device->ops->stream_free(job->device, site.stream);
+    pgr_site_close(&site);
     must(pgr_groups_close(groups, &error), &error);
     pgr_spec_free(&spec);
     must(pgr_job_close(job, &error), &error);

@@ -402,7 +402,7 @@ static void test_sample_limits(void **state) {
     assert_memory_not_equal(samples, other, sizeof samples);
 }
 
-/* Both sides of every place where the positions of a share jump or its padding begins. */
+/* Both sides of every place where another chunk or the padding begins. */
 static void check_boundaries(const layout *l, int64_t rank, const int64_t *rows, int found) {
     int64_t at[AXES], held[2048];
     coordinates(l, rank, at);
@@ -410,8 +410,9 @@ static void check_boundaries(const layout *l, int64_t rank, const int64_t *rows,
     assert_true(sampled(rows, found, 0));
     assert_true(sampled(rows, found, count * l->batch - 1));
     for (int64_t p = 1; p < count; p++) {
-        bool jumps = held[p] != held[p - 1] + 1;
-        if (!jumps && (held[p] >= l->seq_len) == (held[p - 1] >= l->seq_len))
+        int64_t cp = pgr_plan_axis_size(&l->plan, "cp"), chunk = l->padded / (2 * cp);
+        bool chunk_begins = cp > 1 && held[p] / chunk != held[p - 1] / chunk;
+        if (!chunk_begins && (held[p] >= l->seq_len) == (held[p - 1] >= l->seq_len))
             continue;
         assert_true(sampled(rows, found, p * l->batch - 1)); /* the last row before */
         assert_true(sampled(rows, found, p * l->batch));     /* the first row behind */
