@@ -327,11 +327,10 @@ pgr_status pgr_cpu_add_bias(pgr_device *device, const pgr_bias_args *args, pgr_s
     if (args->dtype != PGR_F32 && args->dtype != PGR_BF16)
         return pgr_error_set(error, PGR_UNSUPPORTED, "a bias in %s; f32 and bf16 are there",
                              pgr_dtype_name(args->dtype));
-    for (int64_t r = 0; r < args->rows; r++) {
+    for (int64_t r = 0; r < args->rows; r++)
         if (args->dtype == PGR_F32)
             add_bias_f32((float *)args->y + r * args->ld, args->bias, args->cols);
         else
             add_bias_bf16((pgr_bf16 *)args->y + r * args->ld, args->bias, args->cols);
-    }
     return PGR_OK;
 }

@@ -1,7 +1,8 @@
 /* cpu_router_ops.c - the router's steps that gcc does not vectorise well by itself: transposing
- * sixteen rows, keeping the best logits in registers. Plain C first,
- * then the same for AVX2 and AVX-512. */
+ * sixteen rows, keeping the best logits in registers. Plain C first, then the same for AVX2 and
+ * AVX-512. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cpu_router.h"
@@ -246,10 +247,15 @@ __attribute__((target("avx512f"))) static void best_avx512(const float *const *r
 #endif
 
 router_ops pgr_cpu_router_ops(void) {
+    /* PGRUN_CPU=plain or avx2 asks for less than the machine has, so that every form can be tested
+     */
+    const char *asked = getenv("PGRUN_CPU");
+    bool plain = asked && strcmp(asked, "plain") == 0;
+    bool avx2 = asked && strcmp(asked, "avx2") == 0;
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("avx512f"))
+    if (!plain && !avx2 && __builtin_cpu_supports("avx512f"))
         return (router_ops){transpose_avx512, two_avx512, best_avx512};
-    if (__builtin_cpu_supports("avx2"))
+    if (!plain && __builtin_cpu_supports("avx2"))
         return (router_ops){transpose_plain, two_avx2, best_avx2};
 #endif
     return (router_ops){transpose_plain, two_plain, best_plain};

@@ -18,6 +18,13 @@ foreach(name kernels router)
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
 endforeach()
 
+# The router's forms for other instruction sets than this machine's best.
+foreach(form plain avx2)
+  add_test(NAME unit.router_${form} COMMAND router_test)
+  set_tests_properties(unit.router_${form} PROPERTIES LABELS "unit" TIMEOUT 120
+                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
+endforeach()
+
 foreach(name linear router context)
   pgrun_kernels_executable(bench_${name} bench/bench_${name}.c)
 endforeach()
