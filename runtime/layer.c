@@ -165,21 +165,12 @@ void pgr_saved_free(const pgr_site *site, pgr_saved *saved) {
 
 /* ---- tokens -------------------------------------------------------------------------------- */
 
-static int64_t greatest_divisor(int64_t a, int64_t b) {
-    while (b) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
 /* Positions must divide into 2*cp chunks, and each cp share into tp parts where it is scattered:
  * lcm(2*cp, tp*cp). */
 static int64_t needed_multiple(int64_t cp, int64_t shares) {
     int64_t chunks = cp > 1 ? 2 * cp : 1;
     int64_t parts = cp * shares;
-    return chunks / greatest_divisor(chunks, parts) * parts;
+    return chunks / pgr_greatest_divisor(chunks, parts) * parts;
 }
 
 pgr_status pgr_tokens_create(const pgr_spec *spec, const pgr_plan *plan, int64_t rank,
