@@ -12,4 +12,7 @@ shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 export LUA_PATH="$PWD/tests/spec/?.lua;;"
 # Colours and cursor movements have no place in a log.
-exec timeout "${PGRUN_TEST_TIMEOUT:-120}" lua5.4 /usr/bin/busted --output=utfTerminal --no-coverage "$@"
+timeout "${PGRUN_TEST_TIMEOUT:-120}" lua5.4 /usr/bin/busted --output=utfTerminal --no-coverage "$@"
+status=$?
+[ "$status" != 124 ] || echo "busted.sh: stopped after ${PGRUN_TEST_TIMEOUT:-120} seconds" >&2
+exit "$status"

@@ -16,8 +16,8 @@ set_tests_properties(mpi/layer PROPERTIES LABELS "mpi;workload" TIMEOUT 60)
 add_test(NAME mpi/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
          tests/spec/run_spec.lua)
 # One processor: most of its time is mpirun's pause after a rank's failure.
-set_tests_properties(mpi/run PROPERTIES LABELS "mpi;cli" TIMEOUT 240
-                     ENVIRONMENT PGRUN_TEST_TIMEOUT=200)
+set_tests_properties(mpi/run PROPERTIES LABELS "mpi;cli" TIMEOUT 520
+                     ENVIRONMENT PGRUN_TEST_TIMEOUT=500)
 
 # Not under the sanitizers, where 64 ranks on 2 cores take minutes.
 if(NOT PGRUN_SANITIZE)
