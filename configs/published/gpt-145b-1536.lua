@@ -1,0 +1,22 @@
+-- GPT, 145.6 billion parameters, on 1,536 A100.
+-- Source: Narayanan et al., "Efficient Large-Scale Language Model Training on GPU Clusters Using
+-- Megatron-LM", SC 2021, arXiv 2104.04473, Table 1 (heads, hidden, layers, tp, pp, GPUs, batch) and section 5
+-- (vocabulary 51,200, sequence 2,048, DGX A100 nodes); github.com/NVIDIA/Megatron-LM,
+-- examples/academic_paper_scripts/sc21/run_table_1.sh (micro batch, layers of a virtual stage). ffn is the
+-- paper's 4 * hidden.
+-- Not given, left out: biases, tied embeddings. fp16 is no value of model.dtype.
+return {
+  world_size = 1536,
+  parallel = { tp = 8, pp = 8, vpp = 2, expert_view = false },
+  cluster = { gpus_per_node = 8 },
+  model = {
+    hidden = 12288,
+    ffn = 49152,
+    heads = 96,
+    layers = 80,
+    vocab = 51200,
+    seq_len = 2048,
+    micro_batch = 2,
+    global_batch = 2304,
+  },
+}

@@ -1,0 +1,31 @@
+-- Llama 3 405B on 8,192 H100: initial pre-training at 8K tokens.
+-- Source: Llama Team, Meta, "The Llama 3 Herd of Models", 2024, arXiv 2407.21783, Table 3 (shapes), Table 4
+-- (this is its first row: GPUs, tp, cp, pp, sequence, batch per dp), section 3.3.1 (8 GPUs in a server) and
+-- 3.3.2 (order [TP, CP, PP, DP]; one layer fewer on the first and on the last stage).
+-- Not given, left out: micro batch, the number of interleaved stages (V), sequence parallelism, biases, tied
+-- embeddings.
+return {
+  world_size = 8192,
+  parallel = {
+    tp = 8,
+    cp = 1,
+    pp = 16,
+    order = "tp-cp-pp-dp",
+    first_stage_layers = 7,
+    last_stage_layers = 7,
+    expert_view = false, -- dense: the order with pp before dp is then legal
+  },
+  cluster = { gpus_per_node = 8 },
+  model = {
+    hidden = 16384,
+    ffn = 53248,
+    heads = 128,
+    kv_heads = 8,
+    layers = 126,
+    vocab = 128000,
+    activation = "swiglu",
+    seq_len = 8192,
+    global_batch = 2048, -- 16Mi tokens
+    dtype = "bf16",
+  },
+}
