@@ -114,12 +114,15 @@ static pgr_status understand(run *state, const pgr_config_text *text, pgr_error 
         status = check_world(state, error);
     if (!status)
         status = create_plan(state, error);
-    if (!status)
-        status = pgr_spec_runnable(&state->spec, error);
+    if (status)
+        return status;
+    status = pgr_spec_runnable(&state->spec, error);
     if (!status)
         status = pgr_workload_check(&state->spec, &state->plan, error);
     if (!status)
         status = pgr_workload_families(&state->spec, &state->plan, &state->families, error);
+    if (status)
+        pgr_error_prefix(error, "%s: ", options->files[0]);
     return status;
 }
 

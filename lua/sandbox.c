@@ -4,8 +4,9 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define HOOK_STEP 1000 /* instructions between two looks at the budget */
+#define HOOK_STEP 200 /* instructions between two looks at the budget */
 
 pgr_sandbox *pgr_sandbox_of(lua_State *L) {
     pgr_sandbox *sandbox;
@@ -40,9 +41,17 @@ static void *limited_allocate(void *context, void *block, size_t old_bytes, size
     return result;
 }
 
+static double processor_seconds(void) {
+    struct timespec now = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Some instructions take long, as joining or comparing long strings: the time is bounded too. */
 static void count_hook(lua_State *L, lua_Debug *record) {
     (void)record;
-    pgr_sandbox_charge(L, HOOK_STEP);
+    bool late = processor_seconds() - pgr_sandbox_of(L)->started > PGR_SANDBOX_SECONDS;
+    pgr_sandbox_charge(L, late ? 2.0 * (double)PGR_SANDBOX_INSTRUCTIONS : HOOK_STEP);
 }
 
 void pgr_sandbox_charge(lua_State *L, double cost) {
@@ -86,6 +95,7 @@ pgr_status pgr_sandbox_open(pgr_sandbox *sandbox, int64_t seed, pgr_error *error
         sandbox->allocate = plain_allocate;
     sandbox->memory_used = 0;
     sandbox->instructions = 0;
+    sandbox->started = processor_seconds();
     sandbox->refused = sandbox->over_memory = sandbox->over_instructions = false;
     sandbox->state = lua_newstate(limited_allocate, sandbox);
     if (!sandbox->state)
@@ -108,8 +118,8 @@ void pgr_sandbox_close(pgr_sandbox *sandbox) {
 /* The reason of a limit that was hit, or NULL. */
 static const char *limit_reason(const pgr_sandbox *sandbox) {
     if (sandbox->over_instructions)
-        return "it runs too long: more than 50 million instructions; a config may compute, but not "
-               "loop for ever";
+        return "it runs too long: more than 50 million instructions or 5 seconds; a config may "
+               "compute, but not loop for ever";
     if (sandbox->over_memory && sandbox->refused)
         return "it needs more than 64 MiB of memory, the most that a config may use";
     if (sandbox->over_memory)

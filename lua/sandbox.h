@@ -10,6 +10,7 @@
 
 #define PGR_SANDBOX_MEMORY ((size_t)64 << 20)                /* bytes */
 #define PGR_SANDBOX_INSTRUCTIONS ((int64_t)50 * 1000 * 1000) /* of the Lua machine */
+#define PGR_SANDBOX_SECONDS 5.0 /* of this thread's processor time, for what no count bounds */
 
 /* One sandbox; lives where its owner puts it, and must not move while it is open. Set `allocate`
  * and `allocate_context` before opening to take memory from elsewhere (a test that fails the k-th
@@ -22,7 +23,8 @@ typedef struct pgr_sandbox {
     int64_t instructions;   /* spent so far, with what library calls were charged */
     bool refused;           /* the last failed allocation was over our limit, not the system's */
     bool over_memory;       /* sticky: an allocation failed for good */
-    bool over_instructions; /* sticky */
+    bool over_instructions; /* sticky; also where the time is over */
+    double started;         /* seconds of this thread's processor time */
 } pgr_sandbox;
 
 /* Opens the state with its library: base, string, table and math without what reaches outside or

@@ -217,7 +217,7 @@ static double pattern_cost(lua_State *L) {
         cost *= each;
     for (size_t i = 0; i < length; i++)
         if (pattern[i] == '%')
-            i++;
+            cost *= pattern[++i] == 'b' ? each : 1; /* %b looks for its end to the end */
         else if (strchr("*+-?", pattern[i]) && pattern[i])
             cost *= pattern[i] == '?' ? 2 : each;
     return cost;
@@ -291,16 +291,16 @@ typedef struct charged {
 } charged;
 
 static const charged charged_functions[] = {
-    {"string", "find", pattern_cost},    {"string", "match", pattern_cost},
-    {"string", "gmatch", pattern_cost},  {"string", "gsub", pattern_cost},
-    {"string", "rep", repeat_cost},      {"string", "reverse", string_cost},
-    {"string", "lower", string_cost},    {"string", "upper", string_cost},
-    {"string", "sub", string_cost},      {"string", "byte", string_cost},
-    {"string", "pack", string_cost},     {"string", "unpack", string_cost},
-    {"string", "packsize", string_cost}, {"table", "insert", insert_cost},
-    {"table", "remove", remove_cost},    {"table", "sort", sort_cost},
-    {"table", "move", move_cost},        {"table", "concat", concat_cost},
-    {"table", "unpack", unpack_cost},
+    {"_G", "tonumber", string_cost},    {"string", "find", pattern_cost},
+    {"string", "match", pattern_cost},  {"string", "gmatch", pattern_cost},
+    {"string", "gsub", pattern_cost},   {"string", "rep", repeat_cost},
+    {"string", "reverse", string_cost}, {"string", "lower", string_cost},
+    {"string", "upper", string_cost},   {"string", "sub", string_cost},
+    {"string", "byte", string_cost},    {"string", "pack", string_cost},
+    {"string", "unpack", string_cost},  {"string", "packsize", string_cost},
+    {"table", "insert", insert_cost},   {"table", "remove", remove_cost},
+    {"table", "sort", sort_cost},       {"table", "move", move_cost},
+    {"table", "concat", concat_cost},   {"table", "unpack", unpack_cost},
 };
 
 /* Upvalues: the wrapped function, the index of its entry. */

@@ -127,7 +127,7 @@ static pgr_status open_rows(pgr_report *report, const char *directory, pgr_error
         return pgr_error_set(error, PGR_SYSTEM, "--report %s: cannot make the folder: %s",
                              directory, strerror(errno));
     snprintf(report->path, sizeof report->path, "%s/rows.jsonl", directory);
-    report->rows = open(report->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    report->rows = open(report->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
     if (report->rows < 0)
         return pgr_error_set(error, PGR_SYSTEM, "--report %s: cannot write %s: %s", directory,
                              report->path, strerror(errno));

@@ -11,6 +11,9 @@
 #define SECONDS_LOW 0.1  /* of deadlines: below, a busy machine misses them all by itself */
 #define SECONDS_TOP 1e7  /* of deadlines: some 115 days */
 #define COUNT_TOP 1e6    /* of repetitions */
+#define EXPERTS_TOP 0x1p16
+#define SCALING_LOW 1e-6 /* beyond these, f32 weights lose their digits */
+#define SCALING_TOP 1e6
 
 #define AT(field) offsetof(pgr_spec, field)
 
@@ -110,8 +113,10 @@ const pgr_key pgr_keys[] = {
            "fp8", "How fp8 is scaled; nil: delayed where fp8 is on"),
 
     SECTION("moe", "Mixture of experts"),
-    SIZE("moe.experts", moe.experts, "nil", "Experts of an MoE layer; nil: a dense model"),
-    SIZE("moe.topk", moe.topk, "2", "Experts that each token is routed to"),
+    INTEGER("moe.experts", moe.experts, 1, EXPERTS_TOP, "nil", NULL,
+            "Experts of an MoE layer; nil: a dense model"),
+    INTEGER("moe.topk", moe.topk, 1, EXPERTS_TOP, "2", NULL,
+            "Experts that each token is routed to"),
     SIZE("moe.ffn", moe.ffn, "nil", "Inner size of one expert; nil: model.ffn"),
     INTEGER("moe.shared_ffn", moe.shared_ffn, 0, SIZE_TOP, "0", NULL,
             "Inner size of the shared experts together; 0: none"),
@@ -125,7 +130,7 @@ const pgr_key pgr_keys[] = {
             "Groups of experts for group-limited routing"),
     INTEGER("moe.group_topk", moe.group_topk, 1, SIZE_TOP, "nil", "group-limited routing",
             "Groups that each token may choose from"),
-    NUMBER("moe.scaling", moe.scaling, POSITIVE, NUMBER_TOP, "nil",
+    NUMBER("moe.scaling", moe.scaling, SCALING_LOW, SCALING_TOP, "nil",
            "Factor on the routing weights; nil: none"),
     BOOLEAN("moe.expert_bias", moe.expert_bias, "false", "expert bias in the router",
             "A bias per expert that acts on the choice alone"),

@@ -70,6 +70,10 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
             worst.checked = checked;
             worst.ok = ok;
         }
+        if (worst.checked == 0) { /* nothing was looked at: that is no success */
+            worst.ok = false;
+            snprintf(worst.what, sizeof worst.what, "nothing was checked");
+        }
         *verdict = worst;
     }
     free(all);

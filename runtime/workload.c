@@ -168,6 +168,46 @@ static void check_router(problems *list, const pgr_spec *spec, const pgr_plan *p
                 INT32_MAX);
 }
 
+/* The product of the sizes that are given, in 63 bits; 0 where it does not fit. */
+static int64_t sizes_product(const int64_t *sizes, int count) {
+    int64_t product = 1;
+    for (int i = 0; i < count; i++)
+        if (sizes[i] != PGR_NIL && __builtin_mul_overflow(product, sizes[i], &product))
+            return 0;
+    return product;
+}
+
+/* Every count of elements or bytes, and every global index of an element of any micro batch of the
+ * run, must fit in 63 bits. */
+static void check_sizes(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
+    pgr_padding_args padding_args = pgr_padding_args_of(spec);
+    int64_t padding = 0, widest = spec->model.hidden;
+    if (spec->model.seq_len != PGR_NIL && pgr_padding(&padding_args, &padding, NULL))
+        return; /* check_padding says why */
+    int64_t others[] = {spec->model.ffn, spec->moe.experts};
+    for (int i = 0; i < 2; i++)
+        widest = others[i] > widest ? others[i] : widest; /* PGR_NIL is the least */
+    int64_t seq_len = spec->model.seq_len == PGR_NIL ? PGR_NIL : spec->model.seq_len + padding;
+    int64_t dp = pgr_plan_axis_size(plan, "dp");
+    /* 16: bytes of an element at most, and the two halves of a gated activation */
+    int64_t activations[] = {seq_len, spec->model.micro_batch, widest, 16};
+    int64_t weights[] = {spec->model.hidden, widest, 16};
+    int64_t tokens[] = {1 + spec->run.warmup + spec->run.iterations, dp, spec->model.micro_batch,
+                        seq_len, spec->model.hidden};
+    if (!sizes_product(activations, 4))
+        problem(list,
+                "model.seq_len * micro_batch * the widest of hidden, ffn and experts does not "
+                "fit in 63 bits; take smaller sizes");
+    if (!sizes_product(weights, 3))
+        problem(list,
+                "model.hidden * the widest of hidden, ffn and experts does not fit in 63 bits; "
+                "take smaller sizes");
+    if (!sizes_product(tokens, 5))
+        problem(list,
+                "the activations of all micro batches of the run, dp * micro_batch * seq_len * "
+                "hidden for each, do not fit in 63 bits; take smaller sizes or fewer iterations");
+}
+
 pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
     problems list = {.used = 0};
     const pgr_list *workloads = &spec->run.workloads;
@@ -183,6 +223,7 @@ pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_er
         divides(&list, "tp", pgr_plan_axis_size(plan, "tp"), "model.ffn", spec->model.ffn);
     }
     check_padding(&list, spec, plan);
+    check_sizes(&list, spec, plan);
     return list.used ? pgr_error_set(error, PGR_INVALID, "%s", list.text) : PGR_OK;
 }
 

@@ -298,7 +298,9 @@ typedef struct block_reference {
     int64_t holders; /* dp * cp * shares */
     int64_t columns[PGR_SAMPLES];
     int column_count;
-    double *sums, *squares; /* [holders][PGR_SAMPLES rows][PGR_SAMPLES columns] */
+    /* [holders][PGR_SAMPLES rows][PGR_SAMPLES columns]: the sum of the terms h w, of their squares,
+     * and of (s w)^2 with s the scale of h's own error */
+    double *sums, *squares, *spreads;
 } block_reference;
 
 enum { FEATURE_BLOCK = 8, TOKENS_AT_ONCE = 256, CELLS = PGR_SAMPLES * PGR_SAMPLES };
@@ -321,12 +323,13 @@ static uint64_t sample_seed(const block_reference *reference) {
 }
 
 /* One token's terms: feature values times the down weights of the sampled columns. */
-static void add_feature(const block_reference *reference, double value, const double *weights,
-                        double *sums, double *squares) {
+static void add_feature(const block_reference *reference, double value, double scale,
+                        const double *weights, int64_t cell) {
     for (int c = 0; c < reference->column_count; c++) {
-        double term = value * weights[c];
-        sums[c] += term;
-        squares[c] += term * term;
+        double term = value * weights[c], spread = scale * weights[c];
+        reference->sums[cell + c] += term;
+        reference->squares[cell + c] += term * term;
+        reference->spreads[cell + c] += spread * spread;
     }
 }
 
@@ -367,8 +370,7 @@ static pgr_status refer_holders(block_reference *reference, int64_t first, int64
         pgr_reference_load(&state->up_reference, feature, &loaded);
         for (int64_t i = 0; i < count; i++) {
             pgr_reference_value(&state->up_reference, &loaded, x + i * hidden, &value, &scale);
-            add_feature(reference, value, weights, reference->sums + cells[i],
-                        reference->squares + cells[i]);
+            add_feature(reference, value, scale, weights, cells[i]);
         }
     }
     free(x);
@@ -376,14 +378,17 @@ static pgr_status refer_holders(block_reference *reference, int64_t first, int64
     return PGR_OK;
 }
 
-/* Storage roundings between the inputs and y: h and y, and where tp > 1 the partial products and
- * the sum before the bias; f32 sums over tp round at every hop. */
-static double block_tolerance(const mlp *state) {
-    double depth = (double)(state->spec->model.hidden + state->spec->model.ffn);
+/* The tolerance of an element on the scale of its terms h w: of its own sum and of the storage
+ * roundings of h and y (where tp > 1 also of the partial products, and of the sum before the bias;
+ * f32 sums over tp round at every hop), and of h's own sum, which is on the scale s of h's terms:
+ * few features can be much smaller than the terms that cancelled in them. */
+static double block_tolerance(const mlp *state, double scale, double spread) {
     int64_t tp = state->down->tp->size;
     bool f32 = state->spec->model.dtype == PGR_F32;
-    int roundings = tp == 1 ? 2 : 4;
-    return pgr_tolerance(state->spec->model.dtype, depth, roundings + (f32 ? (int)tp : 0));
+    int roundings = (tp == 1 ? 2 : 4) + (f32 ? (int)tp : 0);
+    double own = pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.ffn, roundings);
+    double inner = pgr_tolerance(PGR_F32, (double)state->spec->model.hidden, 1);
+    return own + (scale > 0 ? inner * spread / scale : 0);
 }
 
 static pgr_status compare_block(const block_reference *reference, pgr_verdict *verdict,
@@ -403,9 +408,11 @@ static pgr_status compare_block(const block_reference *reference, pgr_verdict *v
         for (int c = 0; !status && c < reference->column_count; c++) {
             int64_t column = reference->columns[c];
             double bias = down->has_bias ? pgr_random_value(&down->bias, column, down->dtype) : 0;
-            pgr_verdict_compare(
-                verdict, "output", rows[r], column, row[column], reference->sums[cell + c] + bias,
-                sqrt(reference->squares[cell + c] + bias * bias), block_tolerance(state));
+            double scale = sqrt(reference->squares[cell + c] + bias * bias);
+            double spread = sqrt(reference->spreads[cell + c]);
+            pgr_verdict_compare(verdict, "output", rows[r], column, row[column],
+                                reference->sums[cell + c] + bias, scale,
+                                block_tolerance(state, scale, spread));
         }
     }
     free(row);
@@ -421,10 +428,11 @@ static pgr_status verify_block(mlp *state, int64_t micro_batch, pgr_verdict *ver
     int64_t edges[] = {0, state->inputs.hidden - 1};
     reference.column_count =
         pgr_sample(state->inputs.hidden, edges, 2, sample_seed(&reference) + 2, reference.columns);
-    reference.sums = calloc((size_t)reference.holders * 2 * CELLS, sizeof *reference.sums);
+    reference.sums = calloc((size_t)reference.holders * 3 * CELLS, sizeof *reference.sums);
     if (!reference.sums)
         return pgr_error_set(error, PGR_LIMIT, "no memory to verify the block's output");
     reference.squares = reference.sums + reference.holders * CELLS;
+    reference.spreads = reference.squares + reference.holders * CELLS;
 
     pgr_status status = PGR_OK;
     int64_t at_once = TOKENS_AT_ONCE / PGR_SAMPLES;
@@ -434,7 +442,7 @@ static pgr_status verify_block(mlp *state, int64_t micro_batch, pgr_verdict *ver
     }
     if (!status)
         status = job->bootstrap_ops->sum(job->bootstrap, reference.sums,
-                                         reference.holders * 2 * CELLS, error);
+                                         reference.holders * 3 * CELLS, error);
     if (!status)
         status = compare_block(&reference, verdict, error);
     free(reference.sums);

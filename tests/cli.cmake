@@ -1,4 +1,4 @@
 # The command line, as a user types it.
 add_test(NAME cli COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
-         tests/spec/cli_spec.lua)
+         tests/spec/cli_spec.lua tests/spec/configs_spec.lua)
 set_tests_properties(cli PROPERTIES LABELS cli TIMEOUT 120)

@@ -26,7 +26,8 @@ local PARALLEL = "tp, cp, pp, ep, etp, dp, order, sequence_parallel, vpp, pp_spl
   .. "tp_comm_overlap, mode, expert_view, grid, views"
 local RETURNS = "it must return a table, such as return { parallel = { tp = 2 } }"
 local MORE = "; a config has base, string, table and math, without what reaches outside"
-local LONG = "it runs too long: more than 50 million instructions; a config may compute, but not loop for ever"
+local LONG = "it runs too long: more than 50 million instructions or 5 seconds; "
+  .. "a config may compute, but not loop for ever"
 local LARGE = "it needs more than 64 MiB of memory, the most that a config may use"
 
 -- { config, message }
@@ -68,6 +69,8 @@ local bad = {
   { "for i = 1, 1e9 do local t <close> = setmetatable({}, { __close = function() while true do end end }) end",
     "FILE: " .. LONG },
   { "return (''):rep(1 << 60)", "FILE: " .. LONG },
+  { "return string.rep('(', 20000000):find('%b()')", "FILE: " .. LONG }, -- no hook inside
+  { "local s = string.rep('a', 15000000) while true do local _ = s .. 'b' end", "FILE: " .. LONG }, -- by time
   { "table.move({}, 1, 1 << 50, 2)", "FILE: " .. LONG },
   { "return ('a'):rep(100000):find(('a*'):rep(20) .. 'b')", "FILE: " .. LONG },
   { "local t = {} for i = 1, 1e9 do t[i] = i end", "FILE: " .. LARGE },
@@ -116,7 +119,7 @@ local bad = {
   { "return { parallel = {}, run = { init_timeout = 0.09 } }",
     "FILE:1:48: run.init_timeout: found 0.09; allowed: a number from 0.1 to 1e+07" },
   { "return { parallel = {}, moe = { scaling = 0 } }",
-    "FILE:1:43: moe.scaling: found 0; allowed: a number > 0, up to 1e+12" },
+    "FILE:1:43: moe.scaling: found 0; allowed: a number from 1e-06 to 1e+06" },
   { "return { parallel = {}, run = { timeout = 0/0 } }",
     "FILE:1:43: run.timeout: found nan; allowed: a number from 0.1 to 1e+07" },
   { "return { parallel = {}, moe = { z_loss_coeff = '1' } }",

@@ -82,6 +82,12 @@ describe("a bad config under mpirun", function()
     { "ffn that tp does not divide", "return { parallel = { tp = 2 }, model = { hidden = 64, "
       .. "ffn = 63, seq_len = 8 }, run = { workloads = { 'mlp' } } }",
       "tp = 2 does not divide model.ffn = 63; tp can be 1, 3, 7, 9, 21, 63" },
+    { "experts that ep does not divide", "return { parallel = { ep = 2, etp = 1 }, "
+      .. "moe = { experts = 7 }, model = { hidden = 64, seq_len = 8 }, run = { workloads = { 'router' } } }",
+      "ep = 2 does not divide moe.experts = 7; ep can be 1, 7" },
+    { "sizes that do not fit", "return { parallel = {}, "
+      .. "model = { hidden = 64, ffn = 64, seq_len = 2^24 | 0, micro_batch = 2^40 | 0 }, "
+      .. "run = { workloads = { 'mlp' } } }", "does not fit in 63 bits" },
     { "more choices than experts", "return { parallel = {}, moe = { experts = 4, topk = 5 }, "
       .. "model = { hidden = 64, seq_len = 8 }, run = { workloads = { 'router' } } }",
       "moe.topk = 5 is larger than moe.experts = 4" },
