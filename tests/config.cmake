@@ -4,14 +4,14 @@ target_link_libraries(config_dump PRIVATE pgrun_config PkgConfig::LUA)
 
 add_executable(config_test unit/config_test.c)
 target_link_libraries(config_test PRIVATE pgrun_config PkgConfig::LUA PkgConfig::CMOCKA)
-add_test(NAME config_unit COMMAND config_test)
-set_tests_properties(config_unit PROPERTIES LABELS "unit;config" TIMEOUT 60)
+add_test(NAME config/unit COMMAND config_test)
+set_tests_properties(config/unit PROPERTIES LABELS "unit;config" TIMEOUT 60)
 
-add_test(NAME config_spec COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:config_dump>
+add_test(NAME config/spec COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:config_dump>
          tests/spec/config_spec.lua)
-set_tests_properties(config_spec PROPERTIES LABELS config TIMEOUT 120)
+set_tests_properties(config/spec PROPERTIES LABELS config TIMEOUT 120)
 
 # The editor definitions in the tree are what the table of keys gives now.
-add_test(NAME config_luacats COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/luacats.sh
+add_test(NAME config/luacats COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/luacats.sh
          $<TARGET_FILE:pgrun> ${PROJECT_SOURCE_DIR}/lua/pgrun.lua)
-set_tests_properties(config_luacats PROPERTIES LABELS config TIMEOUT 20)
+set_tests_properties(config/luacats PROPERTIES LABELS config TIMEOUT 20)

@@ -6,22 +6,22 @@ endfunction()
 
 pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c pgrun_core
                          PkgConfig::CMOCKA PkgConfig::JANSSON)
-add_test(NAME unit.router_oracle
+add_test(NAME unit/router_oracle
          COMMAND router_oracle_test ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
-set_tests_properties(unit.router_oracle PROPERTIES LABELS "unit" TIMEOUT 60)
+set_tests_properties(unit/router_oracle PROPERTIES LABELS "unit" TIMEOUT 60)
 
 foreach(name kernels router)
   pgrun_kernels_executable(${name}_test unit/${name}_test.c PkgConfig::CMOCKA)
-  add_test(NAME unit.${name} COMMAND ${name}_test)
+  add_test(NAME unit/${name} COMMAND ${name}_test)
   # a refused allocation is a test, which the address sanitizer would else end
-  set_tests_properties(unit.${name} PROPERTIES LABELS "unit" TIMEOUT 120
+  set_tests_properties(unit/${name} PROPERTIES LABELS "unit" TIMEOUT 120
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
 endforeach()
 
 # The router's forms for other instruction sets than this machine's best.
 foreach(form plain avx2)
-  add_test(NAME unit.router_${form} COMMAND router_test)
-  set_tests_properties(unit.router_${form} PROPERTIES LABELS "unit" TIMEOUT 120
+  add_test(NAME unit/router_${form} COMMAND router_test)
+  set_tests_properties(unit/router_${form} PROPERTIES LABELS "unit" TIMEOUT 120
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
 endforeach()
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { ROWS = 12, INPUT = 24, OUTPUT = 32 };
 
@@ -50,6 +51,43 @@ static void test_saved(const pgr_site *site, pgr_linear *layer, const float *x) 
     free(y);
 }
 
+/* A row-parallel layer keeps its part of the input and its partial product. */
+static void test_saved_row(const pgr_site *site, pgr_linear *layer, const float *x) {
+    pgr_error error;
+    pgr_saved saved = {0};
+    float y[ROWS * OUTPUT];
+    must(pgr_linear_forward(site, layer, x, y, &saved, &error), &error);
+    check(saved.input == x, "the saved input is the caller's");
+    check(memcmp(saved.pre_activation, layer->partial, sizeof y) == 0,
+          "the saved values are the partial product");
+    pgr_saved_free(site, &saved);
+}
+
+static void test_saved_router(const pgr_site *site, const float *x) {
+    pgr_error error;
+    pgr_saved saved = {0};
+    pgr_router *router;
+    pgr_routing routing;
+    uint8_t valid[ROWS];
+    memset(valid, 1, sizeof valid);
+    pgr_router_config config = {.name = "router",
+                                .hidden = INPUT,
+                                .experts = 4,
+                                .topk = 2,
+                                .scaling = NAN,
+                                .aux_loss_type = PGR_AUX_LOSS,
+                                .capacity_factor = NAN,
+                                .dtype = PGR_F32,
+                                .rows = ROWS,
+                                .batch = 1};
+    must(pgr_router_create(site, &config, &router, &error), &error);
+    must(pgr_router_forward(site, router, x, valid, &saved, &routing, &error), &error);
+    check(saved.input == x, "the router saves its input");
+    check(routing.tokens == ROWS, "all tokens are routed");
+    pgr_saved_free(site, &saved);
+    pgr_router_free(site, router);
+}
+
 int main(void) {
     pgr_error error;
     pgr_spec spec;
@@ -64,8 +102,8 @@ int main(void) {
     pgr_spec_init(&spec);
     spec.parallel.tp = job->size;
     must(pgr_plan_create(&spec, job->size, &plan, &error), &error);
-    char tp[1][PGR_NAME_MAX] = {"tp"};
-    pgr_names names = {1, tp};
+    char families[2][PGR_NAME_MAX] = {"tp", "cp"};
+    pgr_names names = {2, families};
     must(pgr_groups_open_begin(job, &plan, &names, &groups, &error), &error);
     must(pgr_groups_open_finish(groups, &error), &error);
     check(pgr_groups_find(groups, "tp")->comm->stream != NULL, "a communicator has its own stream");
@@ -88,6 +126,13 @@ int main(void) {
     must(pgr_linear_create(&site, &config, &layer, &error), &error);
     test_saved(&site, layer, x);
     pgr_linear_free(&site, layer);
+    config.kind = PGR_ROW_PARALLEL;
+    config.activation = PGR_NO_ACTIVATION;
+    config.sequence_parallel = false;
+    must(pgr_linear_create(&site, &config, &layer, &error), &error);
+    test_saved_row(&site, layer, x);
+    pgr_linear_free(&site, layer);
+    test_saved_router(&site, x);
     pgr_site_close(&site);
     must(pgr_groups_close(groups, &error), &error);
     pgr_spec_free(&spec);
