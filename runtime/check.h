@@ -1,0 +1,31 @@
+/* check.h - every rule that a layout must pass, beyond what reading and planning refuse. Pure: it
+ * opens nothing and links libc and libm alone. */
+#ifndef PGR_CHECK_H
+#define PGR_CHECK_H
+
+#include "diagnostic.h"
+#include "plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Checks a spec at a world size (PGR_NIL: the spec's own, else the smallest legal one) and adds every
+ * finding to `found`. *world_size is the size that was checked, PGR_NIL where there is none. */
+void pgr_check(const pgr_spec *spec, int64_t world_size, int64_t *checked_world,
+               pgr_diagnostics *found);
+
+/* The parts of it, by what they look at; `plan` is NULL where the layout has none. */
+void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_sequence(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_cluster(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+
+/* "1, 2, 4 or 8": the divisors of `value` up to `most`, for a way out; cut with "..." where long. */
+void pgr_check_divisors(int64_t value, int64_t most, char *text, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
