@@ -2,7 +2,7 @@
 #ifndef PGR_CONFIG_H
 #define PGR_CONFIG_H
 
-#include "spec.h"
+#include "diagnostic.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +31,40 @@ pgr_status pgr_config_read(const char *path, pgr_config_text *text, pgr_error *e
 pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,
                            const pgr_config_set *sets, int set_count, pgr_spec *spec,
                            pgr_error *error);
+
+/* The same for `pgrun check`: what is wrong with the config is added to `found` as findings, PG002
+ * to PG006 in the order of the file, with the keys' paths, and PGR_INVALID returned without a
+ * message. What is not about the config keeps its status and its message in `error`: PGR_USAGE for
+ * a bad --set, PGR_LIMIT where memory is short. */
+pgr_status pgr_config_check(const char *name, const char *text, size_t bytes,
+                            const pgr_config_set *sets, int set_count, pgr_spec *spec,
+                            pgr_diagnostics *found, pgr_error *error);
+
+/* Where in the file a finding points: one of its keys. */
+typedef struct pgr_location {
+    char path[PGR_PATH_MAX]; /* "" for the place that Lua named, and for the config as a whole */
+    int64_t line, column;    /* from 1, in bytes; 0 where nothing is known */
+    bool written;            /* false: the nearest key around it that is written there */
+} pgr_location;
+
+/* The places of one finding, one for each of its paths, in their order; at least one. */
+typedef struct pgr_finding_locations {
+    int32_t count;
+    pgr_location items[PGR_DIAGNOSTIC_PATHS];
+} pgr_finding_locations;
+
+/* Parallel to the findings. Freed with pgr_locations_free. */
+typedef struct pgr_locations {
+    pgr_finding_locations *items;
+    int64_t count;
+} pgr_locations;
+
+/* Finds the keys of all findings in the text of their config. A key that is not written there falls
+ * back to the nearest one around it, and at last to the config's return. PGR_LIMIT where memory is
+ * short, with *out as it was. */
+pgr_status pgr_config_locate(const char *text, size_t bytes, const pgr_diagnostics *found,
+                             pgr_locations *out);
+void pgr_locations_free(pgr_locations *locations);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* diagnostic.h - what is wrong with a config, or worth knowing about it: one list of findings, each of
- * a rule of the catalogue, with its values and a way out. Knows neither files nor positions: a
+/* diagnostic.h - what is wrong with a config, or worth knowing about it: one list of findings, each
+ * of a rule of the catalogue, with its values and a way out. Knows neither files nor positions: a
  * finding names the keys that contribute, and the reader of the file knows where they stand. */
 #ifndef PGR_DIAGNOSTIC_H
 #define PGR_DIAGNOSTIC_H
@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-#define PGR_PATH_MAX 160          /* bytes of a key's path, NUL included */
-#define PGR_DIAGNOSTIC_PATHS 8    /* keys of one finding, at most */
+#define PGR_PATH_MAX 160       /* bytes of a key's path, NUL included */
+#define PGR_DIAGNOSTIC_PATHS 8 /* keys of one finding, at most */
 
 typedef enum pgr_severity { PGR_NOTE, PGR_WARNING, PGR_ERROR } pgr_severity;
 
@@ -38,8 +38,9 @@ typedef struct pgr_diagnostic {
     const pgr_rule *rule;
     pgr_severity severity; /* the rule's, unless --strict raised it */
     char message[640];     /* the values: "tp = 3 does not divide heads = 52" */
-    char help[384];        /* the way out: "tp can be 1, 2, 4, 13, 26 or 52"; "" where there is none */
-    bool at_key;           /* the key itself is meant, not its value */
+    char help[384]; /* the way out: "tp can be 1, 2, 4, 13, 26 or 52"; "" where there is none */
+    bool at_key;    /* the key itself is meant, not its value */
+    int64_t line, column; /* where no key says it but Lua does; 0 unless known */
     int32_t path_count;
     char paths[PGR_DIAGNOSTIC_PATHS][PGR_PATH_MAX];
 } pgr_diagnostic;
@@ -51,8 +52,8 @@ typedef struct pgr_diagnostics {
     bool out_of_memory; /* a finding was lost */
 } pgr_diagnostics;
 
-/* Adds a finding of rule `code`. `paths` are the contributing keys, separated by blanks; `help` may be
- * NULL. Returns it (valid until the next one is added), or NULL where memory is short. */
+/* Adds a finding of rule `code`. `paths` are the contributing keys, separated by blanks; `help` may
+ * be NULL. Returns it (valid until the next one is added), or NULL where memory is short. */
 pgr_diagnostic *pgr_diagnose(pgr_diagnostics *list, const char *code, const char *paths,
                              const char *help, const char *format, ...) PGR_PRINTF(5, 6);
 

@@ -8,7 +8,7 @@
 #ifndef PGR_PLAN_H
 #define PGR_PLAN_H
 
-#include "spec.h"
+#include "diagnostic.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -56,6 +56,12 @@ typedef struct pgr_family {
  * are in the message, a line each. */
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error);
+
+/* The same, with every refusal as a finding (PG010 to PG019) with the keys that contribute, added
+ * to `found`, and its way out in `help`. PGR_OK sets *plan and adds nothing; else the status is the
+ * first refusal's, or PGR_LIMIT where memory is short (found->out_of_memory). */
+pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
+                          pgr_diagnostics *found);
 
 /* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), or where dp is
  * given the one size that has it, dp*tp*cp*pp. */

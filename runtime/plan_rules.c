@@ -31,31 +31,47 @@ typedef struct layout {
     bool order_ok;
 } layout;
 
-/* The problems found so far, a line each. */
+/* The refusals so far. */
 typedef struct problems {
-    pgr_status status; /* PGR_OK while there are none */
-    size_t length;
-    char text[sizeof(((pgr_error *)NULL)->message)];
+    pgr_status status; /* of the first one; PGR_OK while there are none */
+    pgr_diagnostics *list;
 } problems;
 
-static void problem(problems *found, pgr_status status, const char *format, ...) PGR_PRINTF(3, 4);
+/* The keys that make a product, and with it the sizes that are derived from it. */
+#define DENSE_KEYS "parallel.tp parallel.cp parallel.pp"
 
-static void problem(problems *found, pgr_status status, const char *format, ...) {
-    if (found->status == PGR_OK)
-        found->status = status;
-    size_t room = sizeof found->text - found->length;
-    if (room < 2)
-        return;
-    if (found->length > 0) {
-        found->text[found->length++] = '\n';
-        room--;
-    }
+/* Notes a refusal. */
+static void problem(problems *found, pgr_status status, const char *code, const char *paths,
+                    const char *help, const char *format, ...) PGR_PRINTF(6, 7);
+
+static void problem(problems *found, pgr_status status, const char *code, const char *paths,
+                    const char *help, const char *format, ...) {
+    char text[sizeof(((pgr_diagnostic *)NULL)->message)];
     va_list arguments;
     va_start(arguments, format);
-    int wanted = vsnprintf(found->text + found->length, room, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (wanted > 0)
-        found->length += (size_t)wanted < room ? (size_t)wanted : room - 1;
+    if (found->status == PGR_OK)
+        found->status = status;
+    pgr_diagnose(found->list, code, paths, help, "%s", text);
+}
+
+/* The key that gives etp: its own, or tp where it is left out. */
+static const char *etp_key(const pgr_spec *spec) {
+    return spec->parallel.etp == PGR_NIL ? "parallel.tp" : "parallel.etp";
+}
+
+/* The keys that make the expert product, behind those in `first`. */
+static const char *expert_keys(const pgr_spec *spec, const char *first, char *out, size_t bytes) {
+    snprintf(out, bytes, "%s%s%s parallel.ep parallel.pp", first, *first ? " " : "", etp_key(spec));
+    return out;
+}
+
+/* The keys that both views' sizes come from, told at order. */
+static const char *layout_keys(const pgr_spec *spec) {
+    return spec->parallel.etp == PGR_NIL
+               ? "parallel.order parallel.pp parallel.tp parallel.cp parallel.ep"
+               : "parallel.order parallel.pp parallel.tp parallel.cp parallel.etp parallel.ep";
 }
 
 int64_t pgr_greatest_divisor(int64_t a, int64_t b) {
@@ -86,8 +102,12 @@ static int64_t world_unit(const layout *l) {
 }
 
 static void check_size(problems *found, const char *key, int64_t value) {
-    if (value < 1)
-        problem(found, PGR_INVALID, "%s = %" PRId64 " must be at least 1", key, value);
+    char path[32];
+    if (value >= 1)
+        return;
+    snprintf(path, sizeof path, "parallel.%s", key);
+    problem(found, PGR_INVALID, "PG019", path, "", "%s = %" PRId64 " must be at least 1", key,
+            value);
 }
 
 /* Sizes that the spec gives by itself. */
@@ -118,15 +138,15 @@ static void read_sizes(layout *l, problems *found) {
     l->dense_product = product(s->parallel.tp, s->parallel.cp, s->parallel.pp);
     l->expert_product = product(l->expert[TP], l->expert[EP], l->expert[PP]);
     if (l->dense_product == 0) {
-        problem(found, PGR_LIMIT,
-                "tp * cp * pp = %" PRId64 " * %" PRId64 " * %" PRId64
-                " does not fit in 63 bits; take smaller sizes",
+        problem(found, PGR_LIMIT, "PG019", DENSE_KEYS, "take smaller sizes",
+                "tp * cp * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
                 l->dense[TP], l->dense[CP], l->dense[PP]);
     }
     if (l->expert_product == 0) {
-        problem(found, PGR_LIMIT,
-                "etp * ep * pp = %" PRId64 " * %" PRId64 " * %" PRId64
-                " does not fit in 63 bits; take smaller sizes",
+        char keys[96];
+        problem(found, PGR_LIMIT, "PG019", expert_keys(s, "", keys, sizeof keys),
+                "take smaller sizes",
+                "etp * ep * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
                 l->expert[TP], l->expert[EP], l->expert[PP]);
     }
 }
@@ -139,14 +159,16 @@ static int64_t smallest_world(const layout *l, problems *found) {
     if (size != 0)
         return size;
     if (s->parallel.dp != PGR_NIL) {
-        problem(found, PGR_LIMIT,
-                "dp * tp * cp * pp = %" PRId64 " * %" PRId64
-                " does not fit in 63 bits; take smaller sizes",
+        problem(found, PGR_LIMIT, "PG019", "parallel.dp " DENSE_KEYS, "take smaller sizes",
+                "dp * tp * cp * pp = %" PRId64 " * %" PRId64 " does not fit in 63 bits",
                 s->parallel.dp, l->dense_product);
     } else {
-        problem(found, PGR_LIMIT,
+        problem(found, PGR_LIMIT, "PG019",
+                s->parallel.etp == PGR_NIL ? DENSE_KEYS " parallel.ep"
+                                           : DENSE_KEYS " parallel.etp parallel.ep",
+                "take smaller sizes",
                 "the smallest world, the least common multiple of tp * cp * pp = %" PRId64
-                " and etp * ep * pp = %" PRId64 ", does not fit in 63 bits; take smaller sizes",
+                " and etp * ep * pp = %" PRId64 ", does not fit in 63 bits",
                 l->dense_product, l->expert_product);
     }
     return 0;
@@ -159,16 +181,18 @@ static void choose_world(layout *l, int64_t world_size, problems *found) {
         l->world_assumed = true;
         l->world = smallest_world(l, found);
     } else if (l->world < 1) {
-        problem(found, PGR_INVALID, "world_size = %" PRId64 " must be at least 1", l->world);
+        problem(found, PGR_INVALID, "PG019", "world_size", "",
+                "world_size = %" PRId64 " must be at least 1", l->world);
     }
     int64_t last;
     if (s->parallel.rank_offset < 0) {
-        problem(found, PGR_INVALID, "rank_offset = %" PRId64 " must be at least 0",
-                s->parallel.rank_offset);
+        problem(found, PGR_INVALID, "PG019", "parallel.rank_offset", "",
+                "rank_offset = %" PRId64 " must be at least 0", s->parallel.rank_offset);
     } else if (__builtin_add_overflow(l->world, s->parallel.rank_offset, &last)) {
-        problem(found, PGR_LIMIT,
+        problem(found, PGR_LIMIT, "PG019", "parallel.rank_offset world_size",
+                "take a smaller rank_offset",
                 "rank_offset = %" PRId64 " and world_size = %" PRId64
-                " give ranks that do not fit in 63 bits; take a smaller rank_offset",
+                " give ranks that do not fit in 63 bits",
                 s->parallel.rank_offset, l->world);
     }
 }
@@ -185,15 +209,16 @@ static void read_axis(layout *l, const char *token, size_t length, problems *fou
     int axis = order_axis(token, length);
     if (axis < 0) {
         bool expert_name = length == 3 && token[0] == 'e' && order_axis(token + 1, 2) >= 0;
-        problem(found, PGR_INVALID, "order = \"%s\" has the unknown axis \"%.*s\"; %s%.*s%s",
-                l->order, (int)length, token,
-                expert_name ? "name it \"" : "its axes are tp, cp, ep, dp and pp",
-                expert_name ? 2 : 0, expert_name ? token + 1 : "",
-                expert_name ? "\", which the expert view reads so" : "");
+        char help[80] = "its axes are tp, cp, ep, dp and pp";
+        if (expert_name)
+            snprintf(help, sizeof help, "name it \"%.2s\", which the expert view reads so",
+                     token + 1);
+        problem(found, PGR_INVALID, "PG013", "parallel.order", help,
+                "order = \"%s\" has the unknown axis \"%.*s\"", l->order, (int)length, token);
         l->order_ok = false;
     } else if (l->named[axis]) {
-        problem(found, PGR_INVALID, "order = \"%s\" names \"%s\" twice; name each axis once",
-                l->order, order_names[axis]);
+        problem(found, PGR_INVALID, "PG013", "parallel.order", "name each axis once",
+                "order = \"%s\" names \"%s\" twice", l->order, order_names[axis]);
         l->order_ok = false;
     } else {
         l->named[axis] = true;
@@ -207,9 +232,9 @@ static void read_order(layout *l, problems *found) {
         l->order[i] = (char)tolower((unsigned char)l->spec->parallel.order[i]);
     l->order_ok = true;
     if (length == 0) {
-        problem(found, PGR_INVALID,
-                "order is empty; give the axes from the fastest to the slowest, as "
-                "\"tp-cp-ep-dp-pp\"");
+        problem(found, PGR_INVALID, "PG013", "parallel.order",
+                "give the axes from the fastest to the slowest, as \"tp-cp-ep-dp-pp\"",
+                "order is empty");
         l->order_ok = false;
         return;
     }
@@ -223,7 +248,7 @@ static void read_order(layout *l, problems *found) {
     }
 }
 
-/* Writes " and the nearest that fit" of a world size; "" where none fits in 63 bits. */
+/* Writes the nearest world sizes that fit, or where none fits in 63 bits, what else would. */
 static void nearest_worlds(const layout *l, char *out, size_t bytes) {
     int64_t unit = world_unit(l);
     int64_t below = unit == 0 ? 0 : l->world / unit * unit;
@@ -231,12 +256,33 @@ static void nearest_worlds(const layout *l, char *out, size_t bytes) {
     if (unit == 0 || __builtin_add_overflow(below, unit, &above))
         above = 0;
     if (below > 0 && above > 0) {
-        snprintf(out, bytes, "; the nearest sizes that fit are %" PRId64 " and %" PRId64, below,
+        snprintf(out, bytes, "the nearest sizes that fit are %" PRId64 " and %" PRId64, below,
                  above);
     } else if (below + above > 0) {
-        snprintf(out, bytes, "; the nearest size that fits is %" PRId64, below + above);
+        snprintf(out, bytes, "the nearest size that fits is %" PRId64, below + above);
     } else {
-        snprintf(out, bytes, "; take smaller sizes");
+        snprintf(out, bytes, "take smaller sizes");
+    }
+}
+
+/* Derives edp, or says that the product does not divide the world. */
+static void derive_expert_data_parallel(layout *l, const char *nearest, problems *found) {
+    char keys[128], help[256];
+    if (!l->spec->parallel.expert_view) {
+        l->expert[DP] = 1;
+    } else if (l->world % l->expert_product == 0) {
+        l->expert[DP] = l->world / l->expert_product;
+    } else if (l->expert_product != l->dense_product || l->expert[EP] > 1) {
+        /* otherwise the dense product's line says it all */
+        snprintf(help, sizeof help, "%s%s", nearest,
+                 l->expert[EP] == 1
+                     ? ""
+                     : " (ep divides the data-parallel ranks and is no factor of the world)");
+        problem(found, PGR_INVALID, "PG011", expert_keys(l->spec, "world_size", keys, sizeof keys),
+                help,
+                "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
+                " * %" PRId64 " * %" PRId64 " = %" PRId64,
+                l->world, l->expert[TP], l->expert[EP], l->expert[PP], l->expert_product);
     }
 }
 
@@ -245,60 +291,61 @@ static void derive_data_parallel(layout *l, problems *found) {
     char nearest[128];
     nearest_worlds(l, nearest, sizeof nearest);
     if (l->world % l->dense_product != 0) {
-        problem(found, PGR_INVALID,
+        problem(found, PGR_INVALID, "PG010", "world_size " DENSE_KEYS, nearest,
                 "world_size = %" PRId64 " is not divisible by tp * cp * pp = %" PRId64 " * %" PRId64
-                " * %" PRId64 " = %" PRId64 "%s",
-                l->world, l->dense[TP], l->dense[CP], l->dense[PP], l->dense_product, nearest);
+                " * %" PRId64 " = %" PRId64,
+                l->world, l->dense[TP], l->dense[CP], l->dense[PP], l->dense_product);
     } else {
         l->dense[DP] = l->world / l->dense_product;
     }
-    if (!l->spec->parallel.expert_view) {
-        l->expert[DP] = 1;
-    } else if (l->world % l->expert_product == 0) {
-        l->expert[DP] = l->world / l->expert_product;
-    } else if (l->expert_product != l->dense_product || l->expert[EP] > 1) {
-        /* otherwise the line above says it all */
-        problem(found, PGR_INVALID,
-                "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
-                " * %" PRId64 " * %" PRId64 " = %" PRId64 "%s%s",
-                l->world, l->expert[TP], l->expert[EP], l->expert[PP], l->expert_product, nearest,
-                l->expert[EP] == 1
-                    ? ""
-                    : " (ep divides the data-parallel ranks and is no factor of the world)");
-    }
+    derive_expert_data_parallel(l, nearest, found);
 }
 
 static void check_given_dp(const layout *l, problems *found) {
     int64_t dp = l->spec->parallel.dp;
     if (dp == PGR_NIL || l->dense[DP] == 0 || dp == l->dense[DP])
         return;
-    char other[64] = "";
+    char help[96];
     int64_t size = product(l->dense_product, dp, 1);
     if (size != 0)
-        snprintf(other, sizeof other, ", or take world_size = %" PRId64, size);
-    problem(found, PGR_INVALID,
+        snprintf(help, sizeof help, "leave dp out, or take world_size = %" PRId64, size);
+    else
+        snprintf(help, sizeof help, "leave dp out");
+    problem(found, PGR_INVALID, "PG018", "parallel.dp world_size " DENSE_KEYS, help,
             "dp = %" PRId64 " was given, but world_size = %" PRId64 " over tp * cp * pp = %" PRId64
-            " makes dp = %" PRId64 "; leave dp out%s",
-            dp, l->world, l->dense_product, l->dense[DP], other);
+            " makes dp = %" PRId64,
+            dp, l->world, l->dense_product, l->dense[DP]);
+}
+
+/* An axis larger than 1 that order does not name; `keys` are those that its size comes from. */
+static void missing_axis(const layout *l, const char *name, int axis, int64_t size,
+                         const char *keys, problems *found) {
+    char paths[160], help[96];
+    const char *named = order_names[axis];
+    snprintf(paths, sizeof paths, "parallel.order %s", keys);
+    snprintf(help, sizeof help, "add \"%s\"%s", named,
+             strcmp(name, named) == 0 ? "" : ", which the expert view reads so");
+    problem(found, PGR_INVALID, "PG014", paths, help,
+            "%s = %" PRId64 " is missing from order = \"%s\"", name, size, l->order);
 }
 
 static void check_named(const layout *l, problems *found) {
+    static const char *const dense_keys[AXES] = {
+        "parallel.tp", "parallel.cp", NULL, "parallel.dp world_size " DENSE_KEYS, "parallel.pp"};
+    const pgr_spec *s = l->spec;
+    char edp_keys[128];
+    const char *const keys[AXES] = {etp_key(s), NULL, "parallel.ep",
+                                    expert_keys(s, "world_size", edp_keys, sizeof edp_keys), NULL};
     for (int axis = 0; axis < AXES; axis++) {
         if (l->named[axis])
             continue;
-        bool dense = l->dense[axis] > 1;
-        bool expert = l->expert[axis] > 1 && l->spec->parallel.expert_view && axis != PP;
-        if (dense) {
-            problem(found, PGR_INVALID,
-                    "%s = %" PRId64 " is missing from order = \"%s\"; add \"%s\"",
-                    dense_names[axis], l->dense[axis], l->order, order_names[axis]);
+        if (l->dense[axis] > 1) {
+            bool derived = axis == DP && s->parallel.dp == PGR_NIL;
+            missing_axis(l, dense_names[axis], axis, l->dense[axis],
+                         derived ? "world_size " DENSE_KEYS : dense_keys[axis], found);
         }
-        if (expert) {
-            problem(found, PGR_INVALID,
-                    "%s = %" PRId64 " is missing from order = \"%s\"; add \"%s\"%s",
-                    expert_names[axis], l->expert[axis], l->order, order_names[axis],
-                    axis == EP ? "" : ", which the expert view reads so");
-        }
+        if (l->expert[axis] > 1 && s->parallel.expert_view && axis != PP)
+            missing_axis(l, expert_names[axis], axis, l->expert[axis], keys[axis], found);
     }
 }
 
@@ -317,23 +364,24 @@ static void order_pp_last(const layout *l, char out[PGR_NAME_MAX]) {
 static void check_pipeline(const layout *l, problems *found) {
     const pgr_spec *s = l->spec;
     if (s->parallel.vpp != PGR_NIL && l->dense[PP] == 1) {
-        problem(found, PGR_INVALID,
-                "vpp = %" PRId64 " needs pp greater than 1, and pp = 1; leave vpp out or raise pp",
-                s->parallel.vpp);
+        problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.pp",
+                "leave vpp out or raise pp",
+                "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", s->parallel.vpp);
     }
     bool pp_last = l->axis_count > 0 && l->axes[l->axis_count - 1] == PP;
     int64_t dp = l->dense[DP], edp = l->expert[DP];
     if (!s->parallel.expert_view || !l->order_ok || !l->named[PP] || l->dense[PP] == 1 || pp_last ||
         dp == 0 || edp == 0 || dp == edp)
         return;
-    char better[PGR_NAME_MAX];
+    char better[PGR_NAME_MAX], help[PGR_NAME_MAX + 128];
     order_pp_last(l, better);
-    problem(found, PGR_INVALID,
+    snprintf(help, sizeof help,
+             "put pp last (\"%s\"), or make etp * ep = %" PRId64 " equal tp * cp = %" PRId64,
+             better, l->expert[TP] * l->expert[EP], l->dense[TP] * l->dense[CP]);
+    problem(found, PGR_INVALID, "PG016", layout_keys(s), help,
             "dp = %" PRId64 " and edp = %" PRId64 " differ while pp = %" PRId64
-            " is not last in order = \"%s\"; put pp last (\"%s\"), or make etp * ep = %" PRId64
-            " equal tp * cp = %" PRId64,
-            dp, edp, l->dense[PP], l->order, better, l->expert[TP] * l->expert[EP],
-            l->dense[TP] * l->dense[CP]);
+            " is not last in order = \"%s\"",
+            dp, edp, l->dense[PP], l->order);
 }
 
 /* Lays the axes of a view out: those that order names, then the rest, all of size 1. */
@@ -368,59 +416,82 @@ static void check_pp_groups(const layout *l, const pgr_plan *plan, problems *fou
     int64_t expert = pp_axis(&plan->views[PGR_VIEW_EXPERT])->stride;
     if (dense == expert)
         return;
-    char better[PGR_NAME_MAX];
+    char better[PGR_NAME_MAX], help[PGR_NAME_MAX + 32];
     order_pp_last(l, better);
-    problem(found, PGR_INVALID,
+    snprintf(help, sizeof help, "put pp last (\"%s\")", better);
+    problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
             "the pp groups of the dense and the expert view differ: with order = \"%s\" and pp = "
-            "%" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64
-            "; put pp last (\"%s\")",
-            l->order, l->dense[PP], dense, expert, better);
+            "%" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64,
+            l->order, l->dense[PP], dense, expert);
 }
 
-static pgr_status refuse(const problems *found, pgr_error *error) {
-    return pgr_error_set(error, found->status, "%s", found->text);
+/* Writes the refusals into an error, a line each with its way out, and frees them. */
+static pgr_status refuse(pgr_status status, pgr_diagnostics *list, pgr_error *error) {
+    char text[sizeof error->message] = "";
+    size_t used = 0;
+    for (int64_t i = 0; i < list->count && used < sizeof text; i++) {
+        const pgr_diagnostic *at = &list->items[i];
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s%s%s", i ? "\n" : "",
+                                 at->message, at->help[0] ? "; " : "", at->help);
+    }
+    bool short_of_memory = list->out_of_memory;
+    pgr_diagnostics_free(list);
+    if (short_of_memory)
+        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+    return pgr_error_set(error, status, "%s", text);
 }
 
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error) {
     layout l = {.spec = spec};
-    problems found = {.status = PGR_OK};
+    pgr_diagnostics list = {0};
+    problems found = {.status = PGR_OK, .list = &list};
     read_sizes(&l, &found);
     int64_t smallest = found.status == PGR_OK ? smallest_world(&l, &found) : 0;
     if (found.status != PGR_OK)
-        return refuse(&found, error);
+        return refuse(found.status, &list, error);
     *world_size = smallest;
     return PGR_OK;
 }
 
+/* All rules but the one that needs the views. */
+static void check_layout(layout *l, int64_t world_size, problems *found) {
+    read_sizes(l, found);
+    if (found->status == PGR_OK)
+        choose_world(l, world_size, found);
+    read_order(l, found);
+    if (l->world > 0) {
+        derive_data_parallel(l, found);
+        check_given_dp(l, found);
+    }
+    if (l->order_ok)
+        check_named(l, found);
+    check_pipeline(l, found);
+}
+
+pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
+                          pgr_diagnostics *list) {
+    layout l = {.spec = spec};
+    problems found = {.status = PGR_OK, .list = list};
+    check_layout(&l, world_size, &found);
+    if (found.status == PGR_OK) {
+        pgr_plan made = {.world_size = l.world,
+                         .rank_offset = spec->parallel.rank_offset,
+                         .view_count = spec->parallel.expert_view ? 2 : 1,
+                         .world_size_assumed = l.world_assumed};
+        memcpy(made.order, l.order, sizeof made.order);
+        build_view(&l, dense_names, l.dense, "dense", &made.views[PGR_VIEW_DENSE]);
+        if (made.view_count == 2)
+            build_view(&l, expert_names, l.expert, "expert", &made.views[PGR_VIEW_EXPERT]);
+        check_pp_groups(&l, &made, &found);
+        if (found.status == PGR_OK)
+            *plan = made;
+    }
+    return list->out_of_memory && found.status != PGR_OK ? PGR_LIMIT : found.status;
+}
+
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error) {
-    layout l = {.spec = spec};
-    problems found = {.status = PGR_OK};
-    read_sizes(&l, &found);
-    if (found.status == PGR_OK)
-        choose_world(&l, world_size, &found);
-    read_order(&l, &found);
-    if (l.world > 0) {
-        derive_data_parallel(&l, &found);
-        check_given_dp(&l, &found);
-    }
-    if (l.order_ok)
-        check_named(&l, &found);
-    check_pipeline(&l, &found);
-    if (found.status != PGR_OK)
-        return refuse(&found, error);
-
-    pgr_plan made = {.world_size = l.world,
-                     .rank_offset = spec->parallel.rank_offset,
-                     .view_count = spec->parallel.expert_view ? 2 : 1,
-                     .world_size_assumed = l.world_assumed};
-    memcpy(made.order, l.order, sizeof made.order);
-    build_view(&l, dense_names, l.dense, "dense", &made.views[PGR_VIEW_DENSE]);
-    if (made.view_count == 2)
-        build_view(&l, expert_names, l.expert, "expert", &made.views[PGR_VIEW_EXPERT]);
-    check_pp_groups(&l, &made, &found);
-    if (found.status != PGR_OK)
-        return refuse(&found, error);
-    *plan = made;
-    return PGR_OK;
+    pgr_diagnostics list = {0};
+    pgr_status status = pgr_plan_check(spec, world_size, plan, &list);
+    return status == PGR_OK ? PGR_OK : refuse(status, &list, error);
 }
