@@ -4,6 +4,7 @@
 
 #include "config_reader.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -87,7 +88,7 @@ pgr_status pgr_config_read(const char *path, pgr_config_text *text, pgr_error *e
 
 /* ---- running it ---- */
 
-/* " (os is not there ...)" where a message is about a global that the sandbox leaves out. */
+/* The way out where a message is about a global that the sandbox leaves out, or "". */
 static const char *missing_global_hint(const char *message) {
     static const char *const names[] = {
         "os",      "io",   "debug",  "package",        "coroutine",
@@ -97,7 +98,7 @@ static const char *missing_global_hint(const char *message) {
         char wanted[40];
         snprintf(wanted, sizeof wanted, "(global '%s')", names[i]);
         if (strstr(message, wanted))
-            return "; a config has base, string, table and math, without what reaches outside";
+            return "a config has base, string, table and math, without what reaches outside";
     }
     return "";
 }
@@ -111,18 +112,62 @@ static void chunk_name(const char *name, char *out, size_t bytes) {
         snprintf(out, bytes, "=...%s", name + length - CHUNK_NAME_MAX + 3);
 }
 
+/* Ends the reading for what makes the config as a whole bad: with a finding, or with an error that
+ * says it as "NAME:LINE: message; help". `line` is 0 where it is not known. */
+static void end(pgr_reader *reader, const char *code, int64_t line, const char *help,
+                const char *message) {
+    reader->status = PGR_INVALID;
+    if (reader->found) {
+        char clean[sizeof(((pgr_diagnostic *)NULL)->message)];
+        pgr_text_clean(clean, sizeof clean, message, strlen(message));
+        pgr_diagnostic *finding = pgr_diagnose(reader->found, code, "", help, "%s", clean);
+        if (finding)
+            finding->line = line;
+        return;
+    }
+    char at[32] = "";
+    if (line > 0)
+        snprintf(at, sizeof at, "%lld:", (long long)line);
+    pgr_error_set(reader->error, PGR_INVALID, "%s:%s %s%s%s", reader->name, at, message,
+                  *help ? "; " : "", help);
+}
+
+/* The same for a limit of the sandbox, whose reason may have its way out behind a semicolon. */
+static void end_for_limit(pgr_reader *reader, const char *reason) {
+    char message[256];
+    size_t length = strcspn(reason, ";");
+    snprintf(message, sizeof message, "%.*s", (int)length, reason);
+    end(reader, "PG003", 0, reason[length] ? reason + length + 2 : "", message);
+}
+
+/* The line of a Lua message "NAME:LINE: text", and the text; or 0 and all of it. */
+static int64_t split_line(const char *message, const char *name, const char **text) {
+    size_t prefix = strlen(name);
+    char *behind;
+    *text = message;
+    if (strncmp(message, name, prefix) != 0 || message[prefix] != ':' ||
+        !isdigit((unsigned char)message[prefix + 1]))
+        return 0;
+    long long line = strtoll(message + prefix + 1, &behind, 10);
+    if (strncmp(behind, ": ", 2) != 0)
+        return 0;
+    *text = behind + 2;
+    return line;
+}
+
 /* Ends the reading with the Lua error text at the top of the stack. */
 static void fail(lua_State *L, pgr_reader *reader) {
     char shown[CHUNK_NAME_MAX + 8], clean[2048];
     size_t length;
-    const char *message = lua_tolstring(L, -1, &length);
-    chunk_name(reader->name, shown, sizeof shown);
+    const char *text, *message = lua_tolstring(L, -1, &length);
     pgr_text_clean(clean, sizeof clean, message, length);
-    size_t prefix = strlen(shown + 1);
-    bool placed = strncmp(clean, shown + 1, prefix) == 0 && clean[prefix] == ':';
-    reader->status =
-        pgr_error_set(reader->error, PGR_INVALID, "%s:%s%s%s", reader->name, placed ? "" : " ",
-                      placed ? clean + prefix + 1 : clean, missing_global_hint(clean));
+    if (pgr_sandbox_of(L)->over_instructions) {
+        end_for_limit(reader, clean);
+        return;
+    }
+    chunk_name(reader->name, shown, sizeof shown);
+    int64_t line = split_line(clean, shown + 1, &text);
+    end(reader, "PG002", line, missing_global_hint(clean), text);
 }
 
 /* The text without a byte order mark and a first line that starts with "#", whose end stays. */
@@ -144,9 +189,7 @@ static bool run_chunk(lua_State *L, pgr_reader *reader) {
     const char *text = skip_first_line(reader->text, &bytes);
     chunk_name(reader->name, shown, sizeof shown);
     if (bytes > 0 && text[0] == LUA_SIGNATURE[0]) {
-        reader->status =
-            pgr_error_set(reader->error, PGR_INVALID,
-                          "%s: this is compiled Lua code; a config is text", reader->name);
+        end(reader, "PG002", 0, "a config is text", "this is compiled Lua code");
         return false;
     }
     int status = luaL_loadbufferx(L, text, bytes, shown, "t");
@@ -158,12 +201,12 @@ static bool run_chunk(lua_State *L, pgr_reader *reader) {
     }
     if (lua_istable(L, -1))
         return true;
+    char message[64];
     bool nothing = lua_isnil(L, -1);
-    reader->status = pgr_error_set(reader->error, PGR_INVALID,
-                                   "%s: the config returns %s%s; it must return a table, such as "
-                                   "return { parallel = { tp = 2 } }",
-                                   reader->name, nothing ? "" : "a ",
-                                   nothing ? "nothing" : luaL_typename(L, -1));
+    snprintf(message, sizeof message, "the config returns %s%s", nothing ? "" : "a ",
+             nothing ? "nothing" : luaL_typename(L, -1));
+    end(reader, "PG002", 0, "it must return a table, such as return { parallel = { tp = 2 } }",
+        message);
     return false;
 }
 
@@ -214,13 +257,13 @@ static void take_multiple(lua_State *L, pgr_reader *reader) {
         snprintf(found, sizeof found, "%.14g, a float", lua_tonumber(L, -1));
     else
         snprintf(found, sizeof found, "%s%s", lua_isnil(L, -1) ? "" : "a ", luaL_typename(L, -1));
-    pgr_problem_add(reader, "padding.sequence", false,
+    pgr_problem_add(reader, "PG006", "padding.sequence",
                     "the function returned %s; allowed: an integer from 1 to 2^40", found);
 }
 
 static void ask_padding_function(lua_State *L, pgr_reader *reader) {
     if (reader->spec->model.seq_len == PGR_NIL) {
-        pgr_problem_add(reader, "padding.sequence", false,
+        pgr_problem_add(reader, "PG006", "padding.sequence",
                         "found a function, which is asked about model.seq_len, but model.seq_len "
                         "is missing; give it, or a multiple here");
         return;
@@ -236,8 +279,10 @@ static void ask_padding_function(lua_State *L, pgr_reader *reader) {
     size_t length;
     const char *message = lua_tolstring(L, -1, &length);
     pgr_text_clean(clean, sizeof clean, message, length);
-    pgr_problem_add(reader, "padding.sequence", false, "the function failed: %s%s", clean,
-                    missing_global_hint(clean));
+    const char *hint = missing_global_hint(clean);
+    pgr_problem_add(reader, pgr_sandbox_of(L)->over_instructions ? "PG003" : "PG006",
+                    "padding.sequence", "the function failed: %s%s%s", clean, *hint ? "; " : "",
+                    hint);
 }
 
 /* ---- all of it ---- */
@@ -270,6 +315,10 @@ static int64_t seed_of(const pgr_config_set *sets, int count) {
 /* Runs load_body and says what it ended in. */
 static pgr_status load(pgr_reader *reader, pgr_sandbox *sandbox) {
     pgr_status status = pgr_sandbox_protect(sandbox, load_body, reader, reader->error);
+    if (status == PGR_INVALID) {
+        end_for_limit(reader, reader->error->message);
+        return status;
+    }
     if (status != PGR_OK) {
         pgr_error_prefix(reader->error, "%s: ", reader->name);
         return status;
@@ -281,9 +330,9 @@ static pgr_status load(pgr_reader *reader, pgr_sandbox *sandbox) {
     return pgr_problems_report(reader, reader->error);
 }
 
-pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
-                              size_t bytes, const pgr_config_set *sets, int set_count,
-                              pgr_spec *spec, pgr_error *error) {
+pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
+                               size_t bytes, const pgr_config_set *sets, int set_count,
+                               pgr_spec *spec, pgr_diagnostics *found, pgr_error *error) {
     pgr_error unused;
     pgr_spec made;
     pgr_reader reader = {.name = name,
@@ -292,7 +341,8 @@ pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char
                          .sets = sets,
                          .set_count = set_count,
                          .spec = &made,
-                         .error = error ? error : &unused};
+                         .error = error ? error : &unused,
+                         .found = found};
     pgr_status status = pgr_sandbox_open(sandbox, seed_of(sets, set_count), reader.error);
     if (status != PGR_OK)
         return status;
@@ -301,6 +351,10 @@ pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char
     status = load(&reader, sandbox);
     pgr_sandbox_close(sandbox);
     free(reader.problems);
+    if (status == PGR_INVALID && found)
+        status = found->out_of_memory
+                     ? pgr_error_set(reader.error, PGR_LIMIT, "%s: out of memory", name)
+                     : pgr_error_set(reader.error, PGR_INVALID, "%s", ""); /* the findings say it */
     if (status == PGR_OK)
         *spec = made;
     else
@@ -308,9 +362,22 @@ pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char
     return status;
 }
 
+pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
+                              size_t bytes, const pgr_config_set *sets, int set_count,
+                              pgr_spec *spec, pgr_error *error) {
+    return pgr_config_check_in(sandbox, name, text, bytes, sets, set_count, spec, NULL, error);
+}
+
 pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,
                            const pgr_config_set *sets, int set_count, pgr_spec *spec,
                            pgr_error *error) {
     pgr_sandbox sandbox = {0};
     return pgr_config_load_in(&sandbox, name, text, bytes, sets, set_count, spec, error);
+}
+
+pgr_status pgr_config_check(const char *name, const char *text, size_t bytes,
+                            const pgr_config_set *sets, int set_count, pgr_spec *spec,
+                            pgr_diagnostics *found, pgr_error *error) {
+    pgr_sandbox sandbox = {0};
+    return pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, spec, found, error);
 }

@@ -11,7 +11,8 @@
 #define PROBLEMS_MAX 256
 #define WORD_MAX 63
 
-void pgr_problem_add(pgr_reader *reader, const char *path, bool at_key, const char *format, ...) {
+void pgr_problem_add(pgr_reader *reader, const char *code, const char *path, const char *format,
+                     ...) {
     if (reader->problem_count >= PROBLEMS_MAX)
         return;
     if (reader->problem_count == reader->problem_room) {
@@ -26,7 +27,7 @@ void pgr_problem_add(pgr_reader *reader, const char *path, bool at_key, const ch
     }
     pgr_problem *problem = &reader->problems[reader->problem_count++];
     snprintf(problem->path, sizeof problem->path, "%s", path);
-    problem->at_key = at_key;
+    problem->code = code;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(problem->text, sizeof problem->text, format, arguments);
@@ -90,6 +91,10 @@ void pgr_nearest_offer(pgr_nearest *nearest, const char *candidate) {
 
 /* ---- telling ---- */
 
+static bool is_at_key(const pgr_problem *problem) {
+    return strcmp(problem->code, "PG004") == 0;
+}
+
 typedef struct placed {
     const pgr_problem *problem;
     int set; /* index of the --set that it comes from, or -1 */
@@ -124,9 +129,9 @@ static void place(const pgr_reader *reader, const pgr_positions *positions, plac
     for (size_t i = 0; i < reader->problem_count; i++) {
         const pgr_problem *problem = &reader->problems[i];
         pgr_position at = pgr_positions_find(positions, problem->path);
+        bool at_key = is_at_key(problem);
         all[i] = (placed){problem, covering_set(reader, problem->path),
-                          problem->at_key ? at.key_line : at.line,
-                          problem->at_key ? at.key_column : at.column, i};
+                          at_key ? at.key_line : at.line, at_key ? at.key_column : at.column, i};
     }
     qsort(all, reader->problem_count, sizeof *all, compare_placed);
 }
@@ -143,17 +148,10 @@ static void tell(const pgr_reader *reader, const placed *at, char *line, size_t 
         snprintf(line, bytes, "%s: %s: %s", reader->name, problem->path, problem->text);
 }
 
-pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
+/* Tells all problems in one message, as far as there is room. */
+static pgr_status tell_all(const pgr_reader *reader, const placed *all, pgr_error *error) {
     char message[sizeof error->message] = "", line[4096];
     const size_t room = sizeof message - 80; /* for the line that counts the rest */
-    if (reader->problem_count == 0)
-        return PGR_OK;
-    pgr_positions *positions = NULL;
-    pgr_status status = pgr_positions_create(reader->text, reader->bytes, &positions, error);
-    if (status != PGR_OK)
-        return status;
-    placed all[PROBLEMS_MAX];
-    place(reader, positions, all);
     size_t used = 0, told = 0;
     for (; told < reader->problem_count; told++) {
         tell(reader, &all[told], line, sizeof line);
@@ -166,6 +164,70 @@ pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
     if (told < reader->problem_count)
         snprintf(message + used, sizeof message - used, "\n... and %zu more problems",
                  reader->problem_count - told);
-    pgr_positions_free(positions);
     return pgr_error_set(error, PGR_INVALID, "%s", message);
+}
+
+/* The last place where `text` has `part`, or NULL. */
+static const char *last_of(const char *text, const char *part) {
+    const char *last = NULL;
+    for (const char *at = strstr(text, part); at; at = strstr(at + 1, part))
+        last = at;
+    return last;
+}
+
+/* Writes the way out of a problem, the hint first, for the list of what is allowed may be long and
+ * cut. Gives the length of what is before it. The last "; allowed: " is ours, another one may be in
+ * a value that is quoted. */
+static size_t split_help(const char *text, char *help, size_t bytes) {
+    static const char *const hints[] = {"; did you mean ", "; edp is derived"};
+    const char *allowed = last_of(text, "; allowed: ");
+    help[0] = '\0';
+    if (!allowed)
+        return strlen(text);
+    const char *hint = NULL;
+    for (size_t i = 0; i < sizeof hints / sizeof *hints && !hint; i++)
+        hint = strstr(allowed, hints[i]);
+    size_t length = hint ? (size_t)(hint - allowed) : strlen(allowed);
+    if (hint)
+        snprintf(help, bytes, "%s %.*s", hint + 2, (int)length - 2, allowed + 2);
+    else
+        snprintf(help, bytes, "%s", allowed + 2);
+    return (size_t)(allowed - text);
+}
+
+/* Adds one problem to the findings. Its path may hold blanks, so it is put in by itself. */
+static void find(pgr_reader *reader, const placed *at) {
+    char line[4096], message[sizeof(((pgr_diagnostic *)NULL)->message)], help[512], clean[384];
+    const pgr_problem *problem = at->problem;
+    size_t length = split_help(problem->text, help, sizeof help);
+    if (at->set >= 0)
+        snprintf(line, sizeof line, "--set %.400s: %.*s", reader->sets[at->set], (int)length,
+                 problem->text);
+    else
+        snprintf(line, sizeof line, "%s: %.*s", problem->path, (int)length, problem->text);
+    pgr_text_clean(message, sizeof message, line, strlen(line));
+    pgr_text_clean(clean, sizeof clean, help, strlen(help));
+    pgr_diagnostic *finding = pgr_diagnose(reader->found, problem->code, "", clean, "%s", message);
+    if (!finding)
+        return;
+    finding->at_key = is_at_key(problem);
+    finding->path_count = 1;
+    snprintf(finding->paths[0], PGR_PATH_MAX, "%s", problem->path);
+}
+
+pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
+    if (reader->problem_count == 0)
+        return PGR_OK;
+    pgr_positions *positions = NULL;
+    pgr_status status = pgr_positions_create(reader->text, reader->bytes, &positions, error);
+    if (status != PGR_OK)
+        return status;
+    placed all[PROBLEMS_MAX];
+    place(reader, positions, all);
+    pgr_positions_free(positions);
+    if (!reader->found)
+        return tell_all(reader, all, error);
+    for (size_t i = 0; i < reader->problem_count; i++)
+        find(reader, &all[i]);
+    return PGR_INVALID;
 }

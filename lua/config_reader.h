@@ -6,16 +6,17 @@
 #include "config.h"
 #include "sandbox.h"
 
-#define PGR_PATH_BYTES 160
+#define PGR_PATH_BYTES PGR_PATH_MAX
 
 /* One thing that is wrong, before it has a position. */
 typedef struct pgr_problem {
     char path[PGR_PATH_BYTES];
-    bool at_key; /* the key itself is wrong, not its value */
-    char text[640];
+    const char *code; /* of the catalogue; at PG004 the key itself is wrong, not its value */
+    char text[640];   /* "found X; allowed: Y; HINT" */
 } pgr_problem;
 
-/* The state of one pgr_config_load(). It owns what a Lua error would otherwise lose. */
+/* The state of one pgr_config_load() or pgr_config_check(). It owns what a Lua error would
+ * otherwise lose. */
 typedef struct pgr_reader {
     const char *name, *text;
     size_t bytes;
@@ -25,16 +26,17 @@ typedef struct pgr_reader {
     pgr_problem *problems;
     size_t problem_count, problem_room;
     bool out_of_memory;
-    pgr_status status; /* set with *error by a step that ends the reading */
+    pgr_status status; /* set by a step that ends the reading, with *error or a finding */
     pgr_error *error;
+    pgr_diagnostics *found; /* takes what is wrong as findings; NULL: *error takes it as text */
 } pgr_reader;
 
-/* Notes a problem of the value (or of the key) at `path`. */
-void pgr_problem_add(pgr_reader *reader, const char *path, bool at_key, const char *format, ...)
-    PGR_PRINTF(4, 5);
+/* Notes a problem of the value (with PG004: of the key) at `path`. */
+void pgr_problem_add(pgr_reader *reader, const char *code, const char *path, const char *format,
+                     ...) PGR_PRINTF(4, 5);
 
-/* Turns the problems into one message, a line each: first those in the file in its order, then
- * those of --set. PGR_OK where there are none, else PGR_INVALID. */
+/* Turns the problems into findings or into one message, a line each: first those in the file in its
+ * order, then those of --set. PGR_OK where there are none, else PGR_INVALID. */
 pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error);
 
 /* Copies at most `bytes` - 1 bytes of a text that came from a user, control characters as "?". */
@@ -65,9 +67,13 @@ void pgr_sets_apply(lua_State *L, pgr_reader *reader, int sets, int config);
 void pgr_schema_read(lua_State *L, pgr_reader *reader, int config);
 extern const char pgr_padding_function_key;
 
-/* pgr_config_load() in a sandbox that is not open yet, whose allocator the caller may have set. */
+/* pgr_config_load() and pgr_config_check() in a sandbox that is not open yet, whose allocator the
+ * caller may have set. */
 pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
                               size_t bytes, const pgr_config_set *sets, int set_count,
                               pgr_spec *spec, pgr_error *error);
+pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
+                               size_t bytes, const pgr_config_set *sets, int set_count,
+                               pgr_spec *spec, pgr_diagnostics *found, pgr_error *error);
 
 #endif

@@ -23,8 +23,8 @@ static void read_axis(pgr_reader *reader, lua_State *L, int index, const char *p
     if (length < 0)
         return;
     if (length != 1 && length != 2) {
-        pgr_problem_add(reader, path, false, "found a list of %lld; allowed: %s", (long long)length,
-                        shape);
+        pgr_problem_add(reader, "PG005", path, "found a list of %lld; allowed: %s",
+                        (long long)length, shape);
         return;
     }
     axis->size = PGR_NIL;
@@ -53,7 +53,7 @@ static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *p
     char at[PGR_PATH_BYTES];
     int64_t length = pgr_list_length(reader, L, index, path, shape), open = 0;
     if (length == 0 || length > 16) {
-        pgr_problem_add(reader, path, false, "found a list of %lld axes; allowed: 1 to 16",
+        pgr_problem_add(reader, "PG005", path, "found a list of %lld axes; allowed: 1 to 16",
                         (long long)length);
         return;
     }
@@ -68,8 +68,8 @@ static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *p
     for (int64_t i = 0; i < out->count; i++)
         open += out->axes[i].size == PGR_NIL;
     if (open > 1)
-        pgr_problem_add(reader, path, false, "found %lld axes without a size; allowed: at most one",
-                        (long long)open);
+        pgr_problem_add(reader, "PG005", path,
+                        "found %lld axes without a size; allowed: at most one", (long long)open);
 }
 
 /* The number of items of a table whose keys are all names, or -1 with a problem noted. */
@@ -259,7 +259,7 @@ static void unknown_key(pgr_reader *reader, const pgr_key *keys, int count, cons
         snprintf(hint, sizeof hint, "; edp is derived: world_size / (etp * ep * pp)");
     else if (nearest.best)
         snprintf(hint, sizeof hint, "; did you mean `%s`?", nearest.best);
-    pgr_problem_add(reader, path, true, "found an unknown key; allowed: %s%s", allowed, hint);
+    pgr_problem_add(reader, "PG004", path, "found an unknown key; allowed: %s%s", allowed, hint);
 }
 
 static bool known_leaf(const pgr_key *keys, int count, const char *section, const char *name) {
@@ -288,7 +288,7 @@ static void read_unknown(pgr_reader *reader, lua_State *L, int index, const pgr_
             char found[PGR_FOUND_BYTES];
             pgr_value_describe(L, -2, false, found, sizeof found);
             pgr_path_join(path, (const char *const[]){shown, "[", found, "]", NULL});
-            pgr_problem_add(reader, path, true,
+            pgr_problem_add(reader, "PG004", path,
                             "found a value without a name; allowed: NAME = value");
         }
     }
@@ -316,7 +316,7 @@ void pgr_schema_read(lua_State *L, pgr_reader *reader, int config) {
     read_fields(reader, L, config, pgr_keys, pgr_key_count, "", "", reader->spec);
     lua_pushliteral(L, "parallel");
     if (lua_rawget(L, config) == LUA_TNIL)
-        pgr_problem_add(reader, "parallel", false,
+        pgr_problem_add(reader, "PG005", "parallel",
                         "found nothing; allowed: a table with the layout, such as parallel = "
                         "{ tp = 2 }");
     lua_pop(L, 1);

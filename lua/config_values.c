@@ -69,7 +69,7 @@ void pgr_value_wrong(pgr_reader *reader, lua_State *L, int index, bool typed, co
                      const char *allowed, const char *hint) {
     char found[PGR_FOUND_BYTES];
     pgr_value_describe(L, index, typed, found, sizeof found);
-    pgr_problem_add(reader, path, false, "found %s; allowed: %s%s", found, allowed, hint);
+    pgr_problem_add(reader, "PG005", path, "found %s; allowed: %s%s", found, allowed, hint);
 }
 
 void pgr_value_wrong_for(pgr_reader *reader, lua_State *L, int index, bool typed, const char *path,
@@ -168,7 +168,7 @@ int64_t pgr_list_length(pgr_reader *reader, lua_State *L, int index, const char 
         if (!lua_isinteger(L, -2) || lua_tointeger(L, -2) < 1 || lua_tointeger(L, -2) > length) {
             char found[PGR_FOUND_BYTES];
             pgr_value_describe(L, -2, false, found, sizeof found);
-            pgr_problem_add(reader, path, false,
+            pgr_problem_add(reader, "PG005", path,
                             "found a table with the key %s; allowed: %s, without keys or holes",
                             found, allowed);
             lua_pop(L, 2);
@@ -177,7 +177,7 @@ int64_t pgr_list_length(pgr_reader *reader, lua_State *L, int index, const char 
         count++;
     }
     if (count != length || length > LIST_MAX) {
-        pgr_problem_add(reader, path, false, "found a list %s; allowed: %s",
+        pgr_problem_add(reader, "PG005", path, "found a list %s; allowed: %s",
                         count != length ? "with holes" : "of more than 2^20 items", allowed);
         return -1;
     }
@@ -211,7 +211,7 @@ static void read_list(pgr_reader *reader, lua_State *L, int index, const char *p
     pgr_key_describe(key, allowed, sizeof allowed);
     int64_t length = pgr_list_length(reader, L, index, path, allowed);
     if (length == 0 && !choices)
-        pgr_problem_add(reader, path, false, "found an empty list; allowed: %s", allowed);
+        pgr_problem_add(reader, "PG005", path, "found an empty list; allowed: %s", allowed);
     if (length < 0 || (length == 0 && !choices))
         return;
     free(out->items);
@@ -242,7 +242,7 @@ static void read_names(pgr_reader *reader, lua_State *L, int index, const char *
     if (length < 0)
         return;
     if (length > 4096) {
-        pgr_problem_add(reader, path, false, "found %lld names; allowed: at most 4096",
+        pgr_problem_add(reader, "PG005", path, "found %lld names; allowed: at most 4096",
                         (long long)length);
         return;
     }

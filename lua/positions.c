@@ -374,17 +374,19 @@ static void walk_value(pgr_positions *positions, size_t index, const char *path,
     }
 }
 
-/* The value of the config's own return, where there is exactly one. */
-static size_t returned_value(const pgr_positions *positions) {
-    size_t found = 0;
+/* The value of the config's own return, where there is exactly one. The last one is the place of
+ * the config as a whole. */
+static size_t returned_value(pgr_positions *positions) {
+    size_t found = 0, count = 0;
     for (size_t i = 0; i < positions->token_count; i++) {
         if (!is(at(positions, i), "return") || at(positions, i)->in_function)
             continue;
-        if (found)
-            return 0;
         found = i + 1;
+        count++;
     }
-    return found;
+    if (found)
+        add_entry(positions, "", at(positions, found - 1), at(positions, found));
+    return count == 1 ? found : 0;
 }
 
 pgr_status pgr_positions_create(const char *text, size_t bytes, pgr_positions **positions,

@@ -20,7 +20,7 @@ pgr_status pgr_positions_create(const char *text, size_t bytes, pgr_positions **
 void pgr_positions_free(pgr_positions *positions);
 
 /* The position of a path: "parallel.tp", "run.workloads[2]". Line 0 where it is not written out as
- * part of the returned table, but computed. */
+ * part of the returned table, but computed. "" is what the config returns, its key the `return`. */
 pgr_position pgr_positions_find(const pgr_positions *positions, const char *path);
 
 #endif
