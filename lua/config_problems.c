@@ -175,36 +175,48 @@ static const char *last_of(const char *text, const char *part) {
     return last;
 }
 
-/* Writes the way out of a problem, the hint first, for the list of what is allowed may be long and
- * cut. Gives the length of what is before it. The last "; allowed: " is ours, another one may be in
- * a value that is quoted. */
-static size_t split_help(const char *text, char *help, size_t bytes) {
+/* The way out of a problem, with the "; " before it, or the end of its text. It is the last place
+ * that looks so, for a value that is quoted before it may look so too. */
+static const char *way_out(const char *text) {
+    static const char *const ways[] = {"; allowed: ", "; give it, or a multiple here",
+                                       "; a config may compute", "; a config has base"};
+    const char *last = NULL;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        const char *at = last_of(text, ways[i]);
+        if (at && (!last || at > last))
+            last = at;
+    }
+    return last ? last : text + strlen(text);
+}
+
+/* Writes the way out as a finding tells it: the hint first, for the list of what is allowed may be
+ * long and cut. */
+static void write_help(const char *way, char *help, size_t bytes) {
     static const char *const hints[] = {"; did you mean ", "; edp is derived"};
-    const char *allowed = last_of(text, "; allowed: ");
-    help[0] = '\0';
-    if (!allowed)
-        return strlen(text);
     const char *hint = NULL;
+    if (*way)
+        way += 2;
     for (size_t i = 0; i < sizeof hints / sizeof *hints && !hint; i++)
-        hint = strstr(allowed, hints[i]);
-    size_t length = hint ? (size_t)(hint - allowed) : strlen(allowed);
+        hint = strstr(way, hints[i]);
     if (hint)
-        snprintf(help, bytes, "%s %.*s", hint + 2, (int)length - 2, allowed + 2);
+        snprintf(help, bytes, "%s%s%.*s", hint + 2, hint[strlen(hint) - 1] == '?' ? " " : "; ",
+                 (int)(hint - way), way);
     else
-        snprintf(help, bytes, "%s", allowed + 2);
-    return (size_t)(allowed - text);
+        snprintf(help, bytes, "%s", way);
 }
 
 /* Adds one problem to the findings. Its path may hold blanks, so it is put in by itself. */
 static void find(pgr_reader *reader, const placed *at) {
     char line[4096], message[sizeof(((pgr_diagnostic *)NULL)->message)], help[512], clean[384];
     const pgr_problem *problem = at->problem;
-    size_t length = split_help(problem->text, help, sizeof help);
+    const char *way = way_out(problem->text);
+    int length = (int)(way - problem->text);
+    write_help(way, help, sizeof help);
     if (at->set >= 0)
-        snprintf(line, sizeof line, "--set %.400s: %.*s", reader->sets[at->set], (int)length,
+        snprintf(line, sizeof line, "--set %.400s: %.*s", reader->sets[at->set], length,
                  problem->text);
     else
-        snprintf(line, sizeof line, "%s: %.*s", problem->path, (int)length, problem->text);
+        snprintf(line, sizeof line, "%s: %.*s", problem->path, length, problem->text);
     pgr_text_clean(message, sizeof message, line, strlen(line));
     pgr_text_clean(clean, sizeof clean, help, strlen(help));
     pgr_diagnostic *finding = pgr_diagnose(reader->found, problem->code, "", clean, "%s", message);
