@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define PGR_VALUES_MAX 64
+#define PGR_FILES_MAX 8192
 
 typedef enum pgr_command {
     PGR_COMMAND_RUN,
@@ -21,7 +22,7 @@ typedef enum pgr_command {
 /* The parsed command line. Strings belong to argv. */
 typedef struct pgr_options {
     pgr_command command;
-    const char *files[PGR_VALUES_MAX]; /* CONFIG..., or the topic of help and explain */
+    const char *files[PGR_FILES_MAX]; /* CONFIG..., or the topic of help and explain */
     int file_count;
     pgr_config_set sets[PGR_VALUES_MAX];
     int set_count;
@@ -60,6 +61,15 @@ pgr_status pgr_command_help(const pgr_options *options, FILE *out, pgr_error *er
 
 /* `pgrun groups`. Writes nothing to `out` unless the layout is legal. Opens no module. */
 pgr_status pgr_command_groups(const pgr_options *options, FILE *out, pgr_error *error);
+
+/* `pgrun check`: evaluates every file at every --world-size, each in a child process of its own,
+ * and prints the findings in the format of --format. Folders stand for the *.lua files below them.
+ * Opens no module. PGR_INVALID with an empty message where any finding is an error: it is told
+ * already. */
+pgr_status pgr_command_check(const pgr_options *options, FILE *out, pgr_error *error);
+
+/* `pgrun explain CODE`. PGR_USAGE with the nearest codes for one that does not exist. */
+pgr_status pgr_command_explain(const pgr_options *options, FILE *out, pgr_error *error);
 
 /* `pgrun CONFIG`. Opens the job first; `usage` is the status of pgr_options_parse and `error` its
  * message, so that a wrong command line under mpirun ends cleanly and is told once. Prints the

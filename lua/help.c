@@ -19,15 +19,15 @@ static const char usage_text[] =
     "      are not there yet)\n"
     "  pgrun check CONFIG... [--world-size N,...] [--set KEY=VALUE] [--strict]\n"
     "              [--format text|json|github|sarif|junit]\n"
-    "      check layouts without MPI or GPUs (not there yet)\n"
-    "  pgrun explain CODE\n"
-    "      what a diagnostic means and how to mend it (not there yet)\n"
+    "      check layouts without MPI or GPUs, each file and each *.lua below a folder\n"
+    "  pgrun explain CODE [--format text|json]\n"
+    "      what a diagnostic means and how to mend it\n"
     "  pgrun --version | --help | --help config | --help luacats | COMMAND --help\n";
 
 static const char exit_text[] =
     "Exit status:\n"
     "  0  good\n"
-    "  1  the config is invalid, or a run failed its verification\n"
+    "  1  the config is invalid, check found an error, or a run failed its verification\n"
     "  2  wrong usage of the command line or of the launcher\n"
     "  3  an internal error, a limit, a feature that is not there, or a lost rank\n";
 
@@ -75,10 +75,16 @@ static const command_text command_texts[] = {
     {PGR_COMMAND_CHECK,
      "pgrun check CONFIG... - check layouts without MPI or GPUs\n"
      "\n"
-     "Not there yet; `pgrun groups CONFIG` refuses a config or a layout that is invalid.\n"},
+     "Reports every problem of every CONFIG at once, worst first, with the place of each key that\n"
+     "contributes and a way out. A folder stands for the *.lua files below it. Each file is\n"
+     "evaluated in a process of its own, with limits on its time and memory, once per world size.\n"
+     "Without a world size in the config or the command line it takes the smallest legal one.\n"
+     "With --format github the findings beyond ten go to the file in GITHUB_STEP_SUMMARY.\n"
+     "Opens no MPI.\n"},
     {PGR_COMMAND_EXPLAIN, "pgrun explain CODE - what a diagnostic means and how to mend it\n"
                           "\n"
-                          "Not there yet: diagnostics have codes once `pgrun check` is there.\n"},
+                          "Prints why the rule is there, a config that breaks it, and the same\n"
+                          "config mended: pgrun explain PG012\n"},
     {PGR_COMMAND_RUN,
      "pgrun CONFIG - run a layout: mpirun -n 8 pgrun CONFIG\n"
      "\n"

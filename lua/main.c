@@ -9,7 +9,8 @@
 #include <string.h>
 
 static int print_error(const pgr_error *error) {
-    fprintf(stderr, "pgrun: error: %s\n", error->message);
+    if (error->message[0]) /* empty: the command has told it */
+        fprintf(stderr, "pgrun: error: %s\n", error->message);
     return pgr_exit_code(error->status);
 }
 
@@ -22,9 +23,12 @@ static pgr_status run_command(const pgr_options *options, pgr_error *error) {
         return pgr_command_help(options, stdout, error);
     case PGR_COMMAND_GROUPS:
         return pgr_command_groups(options, stdout, error);
-    default:
-        return pgr_error_set(error, PGR_UNSUPPORTED, "pgrun %s is not there yet",
-                             pgr_command_name(options->command));
+    case PGR_COMMAND_CHECK:
+        return pgr_command_check(options, stdout, error);
+    case PGR_COMMAND_EXPLAIN:
+        return pgr_command_explain(options, stdout, error);
+    default: /* the run, which does not come here */
+        return pgr_error_set(error, PGR_INTERNAL, "no such command");
     }
 }
 

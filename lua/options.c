@@ -17,9 +17,9 @@ const pgr_option pgr_option_table[] = {
     {"--summary", NULL, BIT(GROUPS),
      "sizes and counts of the groups without their members (not there yet)"},
     {"--strict", NULL, BIT(CHECK), "warnings are errors"},
-    {"--format", "FORMAT", BIT(GROUPS) | BIT(CHECK),
+    {"--format", "FORMAT", BIT(GROUPS) | BIT(CHECK) | BIT(EXPLAIN),
      "groups: text or json (csv and svg are not there yet); check: text, json, github, sarif or "
-     "junit"},
+     "junit; explain: text or json"},
     {"--version", NULL, BIT(VERSION), "print the version"},
     {"--help", NULL, BIT(RUN) | BIT(GROUPS) | BIT(CHECK) | BIT(EXPLAIN) | BIT(HELP),
      "print help; --help config lists every key of the config"},
@@ -168,18 +168,23 @@ static pgr_status take_set(pgr_options *options, const char *text, pgr_error *er
 }
 
 static pgr_status take_format(pgr_options *options, const char *text, pgr_error *error) {
-    static const char *const groups[] = {"text", "json", "csv", "svg", NULL};
-    static const char *const check[] = {"text", "json", "github", "sarif", "junit", NULL};
-    bool is_check = options->command == PGR_COMMAND_CHECK;
-    for (const char *const *name = is_check ? check : groups; *name; name++) {
+    static const struct {
+        const char *names[6];
+        const char *said;
+    } formats[] = {
+        [PGR_COMMAND_GROUPS] = {{"text", "json", "csv", "svg"}, "text, json, csv or svg"},
+        [PGR_COMMAND_CHECK] = {{"text", "json", "github", "sarif", "junit"},
+                               "text, json, github, sarif or junit"},
+        [PGR_COMMAND_EXPLAIN] = {{"text", "json"}, "text or json"},
+    };
+    for (const char *const *name = formats[options->command].names; *name; name++) {
         if (strcmp(*name, text) == 0) {
             options->format = *name;
             return PGR_OK;
         }
     }
-    return pgr_error_set(
-        error, PGR_USAGE, "%s has no format \"%s\"; it can be %s", command_text(options->command),
-        text, is_check ? "text, json, github, sarif or junit" : "text, json, csv or svg");
+    return pgr_error_set(error, PGR_USAGE, "%s has no format \"%s\"; it can be %s",
+                         command_text(options->command), text, formats[options->command].said);
 }
 
 static pgr_status take_text(const pgr_option *option, const char **slot, const char *text,
@@ -296,9 +301,9 @@ static pgr_status add_file(pgr_options *options, const char *file, pgr_error *er
     if (*file == '\0')
         return pgr_error_set(error, PGR_USAGE, "an empty file name was given to `%s`",
                              command_text(options->command));
-    if (options->file_count == PGR_VALUES_MAX)
+    if (options->file_count == PGR_FILES_MAX)
         return pgr_error_set(error, PGR_USAGE, "`%s` takes at most %d files at once",
-                             command_text(options->command), PGR_VALUES_MAX);
+                             command_text(options->command), PGR_FILES_MAX);
     options->files[options->file_count++] = file;
     return PGR_OK;
 }

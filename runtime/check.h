@@ -10,8 +10,9 @@
 extern "C" {
 #endif
 
-/* Checks a spec at a world size (PGR_NIL: the spec's own, else the smallest legal one) and adds every
- * finding to `found`. *world_size is the size that was checked, PGR_NIL where there is none. */
+/* Checks a spec at a world size (PGR_NIL: the spec's own, else the smallest legal one) and adds
+ * every finding to `found`. *world_size is the size that was checked, PGR_NIL where there is none.
+ */
 void pgr_check(const pgr_spec *spec, int64_t world_size, int64_t *checked_world,
                pgr_diagnostics *found);
 
@@ -22,7 +23,8 @@ void pgr_check_sequence(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnost
 void pgr_check_cluster(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 
-/* "1, 2, 4 or 8": the divisors of `value` up to `most`, for a way out; cut with "..." where long. */
+/* "1, 2, 4 or 8": the divisors of `value` up to `most`, for a way out; cut with "..." where long.
+ */
 void pgr_check_divisors(int64_t value, int64_t most, char *text, size_t bytes);
 
 #ifdef __cplusplus

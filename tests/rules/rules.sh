@@ -55,21 +55,24 @@ room() {
     case $1 in
     runtime/status.*) echo 0 ;;
     runtime/spec* | runtime/padding*) echo 1 ;;
-    runtime/plan*) echo 2 ;;
-    kernels/cpu.c | kernels/cuda.*) echo 4 ;;
-    kernels/*) echo 3 ;;
-    runtime/comm* | runtime/job* | runtime/deadline* | runtime/module*) echo 4 ;;
-    runtime/layer*) echo 5 ;;
-    runtime/verify* | runtime/workload*) echo 6 ;;
-    runtime/report*) echo 7 ;;
-    lua/* | runtime/pgrun.h) echo 8 ;;
+    runtime/diagnostic*) echo 2 ;;
+    runtime/plan*) echo 3 ;;
+    runtime/check*) echo 4 ;;
+    kernels/cpu.c | kernels/cuda.*) echo 6 ;;
+    kernels/*) echo 5 ;;
+    runtime/comm* | runtime/job* | runtime/deadline* | runtime/module*) echo 6 ;;
+    runtime/layer*) echo 7 ;;
+    runtime/verify* | runtime/workload*) echo 8 ;;
+    runtime/report*) echo 9 ;;
+    lua/* | runtime/pgrun.h) echo 10 ;;
     *) echo none ;;
     esac
 }
 
-# status -> spec -> plan -> device -> comm -> layer -> workload -> report -> lua, leftwards only.
+# status -> spec -> diagnostic -> plan -> check -> device -> comm -> layer -> workload -> report -> lua,
+# leftwards only.
 rule_includes() {
-    local names=(status spec plan device comm layer workload report lua)
+    local names=(status spec diagnostic plan check device comm layer workload report lua)
     local file number name at from to folder
     for file in $(sources); do
         from=$(room "$file")
@@ -110,11 +113,11 @@ rule_names() {
 }
 
 # The library never exits; the command line does so in one place. Only a backend's `abort`, which must
-# not return, may end the process.
+# not return, may end the process, and a child that was forked to check a config.
 rule_exit() {
     nowhere '(^|[^a-zA-Z0-9_>.])exit[ ]*\(' "exit( is for lua/main.c alone" '^lua/main\.c$'
     nowhere '(^|[^a-zA-Z0-9_>.])(_exit|_Exit|quick_exit|abort)[ ]*\(' \
-        "only a backend's abort ends the process" '^runtime/comm_|^lua/(main|run)\.c$'
+        "only a backend's abort, or a forked child, ends the process" '^runtime/comm_|^lua/(main|run|check_child)\.c$'
 }
 
 # The library never prints; the report writes to the file that it is given.

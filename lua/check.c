@@ -1,0 +1,255 @@
+/* check.c - `pgrun check`: which files, at which sizes, and what they end in. */
+#define _GNU_SOURCE /* asprintf */
+#include "check_report.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- which files ---- */
+
+static pgr_status add_file(pgr_check_report *report, const char *name, pgr_error *error) {
+    if (report->file_count == report->file_room) {
+        int64_t room = report->file_room ? 2 * report->file_room : 64;
+        void *grown = realloc(report->files, (size_t)room * sizeof *report->files);
+        if (!grown)
+            return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        report->files = grown;
+        report->file_room = room;
+    }
+    report->files[report->file_count] = strdup(name);
+    if (!report->files[report->file_count])
+        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+    report->file_count++;
+    return PGR_OK;
+}
+
+static bool ends_in_lua(const char *name) {
+    size_t length = strlen(name);
+    return length > 4 && strcmp(name + length - 4, ".lua") == 0;
+}
+
+static pgr_status add_below(pgr_check_report *report, const char *folder, int depth,
+                            pgr_error *error);
+
+/* One name in a folder. Hidden ones are left out, and links to folders: what they lead to is either
+ * walked anyway or not part of this tree. */
+static pgr_status add_member(pgr_check_report *report, const char *path, const char *name,
+                             int depth, pgr_error *error) {
+    struct stat about;
+    if (name[0] == '.' || lstat(path, &about) != 0)
+        return PGR_OK;
+    if (S_ISDIR(about.st_mode))
+        return add_below(report, path, depth + 1, error);
+    return ends_in_lua(name) ? add_file(report, path, error) : PGR_OK;
+}
+
+static pgr_status add_below(pgr_check_report *report, const char *folder, int depth,
+                            pgr_error *error) {
+    enum { DEEPEST = 64 };
+    if (depth > DEEPEST)
+        return pgr_error_set(error, PGR_LIMIT, "%s: folders more than %d deep", folder, DEEPEST);
+    DIR *opened = opendir(folder);
+    if (!opened)
+        return add_file(report, folder, error); /* its reading says why, as PG001 */
+    pgr_status status = PGR_OK;
+    struct dirent *member;
+    while (status == PGR_OK && (member = readdir(opened)) != NULL) {
+        char *path;
+        size_t length = strlen(folder);
+        const char *joint = length > 0 && folder[length - 1] == '/' ? "" : "/";
+        if (asprintf(&path, "%s%s%s", folder, joint, member->d_name) < 0) {
+            status = pgr_error_set(error, PGR_LIMIT, "out of memory");
+            break;
+        }
+        status = add_member(report, path, member->d_name, depth, error);
+        free(path);
+    }
+    closedir(opened);
+    return status;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The files of the command line in its order; those below a folder are sorted. A folder without any
+ * stays in the list, so that it does not pass unseen. */
+static pgr_status find_files(pgr_check_report *report, pgr_error *error) {
+    pgr_status status = PGR_OK;
+    for (int i = 0; i < report->options->file_count && status == PGR_OK; i++) {
+        const char *name = report->options->files[i];
+        struct stat about;
+        int64_t first = report->file_count;
+        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode))
+            status = add_below(report, name, 0, error);
+        if (status == PGR_OK && report->file_count == first)
+            status = add_file(report, name, error);
+        if (report->file_count > first)
+            qsort(report->files + first, (size_t)(report->file_count - first),
+                  sizeof *report->files, compare_names);
+    }
+    return status;
+}
+
+/* ---- one file ---- */
+
+pgr_check_finding *pgr_check_add(pgr_check_entry *entry, const char *code, const char *message,
+                                 const char *help) {
+    void *grown = realloc(entry->findings, (size_t)(entry->count + 1) * sizeof *entry->findings);
+    if (!grown)
+        return NULL;
+    entry->findings = grown;
+    pgr_check_finding *finding = &entry->findings[entry->count];
+    memset(finding, 0, sizeof *finding);
+    finding->rule = pgr_rule_find(code);
+    if (!finding->rule)
+        return NULL;
+    entry->count++;
+    finding->severity = finding->rule->severity;
+    snprintf(finding->message, sizeof finding->message, "%s", message);
+    snprintf(finding->help, sizeof finding->help, "%s", help);
+    pgr_check_clean(finding->message);
+    pgr_check_clean(finding->help);
+    return finding;
+}
+
+int64_t pgr_check_count(const pgr_check_entry *entry, pgr_severity severity) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < entry->count; i++)
+        count += entry->findings[i].severity == severity;
+    return count;
+}
+
+static pgr_check_entry *add_entry(pgr_check_report *report, const char *file, int64_t world_size,
+                                  pgr_error *error) {
+    if (report->entry_count == report->entry_room) {
+        int64_t room = report->entry_room ? 2 * report->entry_room : 64;
+        void *grown = realloc(report->entries, (size_t)room * sizeof *report->entries);
+        if (!grown) {
+            pgr_error_set(error, PGR_LIMIT, "out of memory");
+            return NULL;
+        }
+        report->entries = grown;
+        report->entry_room = room;
+    }
+    pgr_check_entry *entry = &report->entries[report->entry_count++];
+    *entry = (pgr_check_entry){.file = file, .world_size = world_size};
+    return entry;
+}
+
+/* A file that cannot be read is a finding, and the others are still checked. */
+static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr_error *error) {
+    const pgr_options *options = report->options;
+    struct stat about;
+    size_t prefix = strlen(file);
+    const char *reason = error->message;
+    if (strncmp(reason, file, prefix) == 0 && strncmp(reason + prefix, ": ", 2) == 0)
+        reason += prefix + 2;
+    if (stat(file, &about) == 0 && S_ISDIR(about.st_mode))
+        reason = "the folder has no *.lua file that can be read";
+    pgr_check_entry *entry = add_entry(
+        report, file, options->world_size_count > 0 ? options->world_sizes[0] : PGR_NIL, error);
+    if (!entry || !pgr_check_add(entry, "PG001", reason,
+                                 "give a Lua file that returns a table, or a folder of them"))
+        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+    return PGR_OK;
+}
+
+/* A link inside a checked tree may not pull a file of the machine into a public log. */
+static bool leads_out(const char *file, const pgr_options *options) {
+    struct stat about;
+    for (int i = 0; i < options->file_count; i++)
+        if (strcmp(file, options->files[i]) == 0)
+            return false; /* named by the user */
+    if (lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
+        return false;
+    char *target = realpath(file, NULL);
+    bool out = target != NULL; /* a broken link is told by its reading */
+    for (int i = 0; i < options->file_count && out; i++) {
+        char *root = realpath(options->files[i], NULL);
+        size_t length = root ? strlen(root) : 0;
+        out = !(root && strncmp(target, root, length) == 0 && target[length] == '/');
+        free(root);
+    }
+    free(target);
+    return out;
+}
+
+static void apply_strict(pgr_check_report *report, pgr_check_entry *entry) {
+    for (int64_t i = 0; i < entry->count; i++) {
+        pgr_check_finding *finding = &entry->findings[i];
+        if (report->options->strict && finding->severity == PGR_WARNING)
+            finding->severity = PGR_ERROR;
+    }
+}
+
+static pgr_status check_file(pgr_check_report *report, const char *file, pgr_error *error) {
+    const pgr_options *options = report->options;
+    pgr_config_text text;
+    pgr_status status =
+        leads_out(file, options)
+            ? pgr_error_set(error, PGR_INVALID,
+                            "a symbolic link that leads out of the checked folder is not followed")
+            : pgr_config_read(file, &text, error);
+    if (status == PGR_INVALID)
+        return add_unreadable(report, file, error);
+    if (status != PGR_OK)
+        return status;
+    int sizes = options->world_size_count > 0 ? options->world_size_count : 1;
+    for (int i = 0; i < sizes && status == PGR_OK; i++) {
+        int64_t world = options->world_size_count > 0 ? options->world_sizes[i] : PGR_NIL;
+        pgr_check_entry *entry = add_entry(report, file, world, error);
+        status = entry ? pgr_check_in_child(options, text.text, text.bytes, world, entry, error)
+                       : PGR_LIMIT;
+    }
+    free(text.text);
+    return status;
+}
+
+/* ---- all of it ---- */
+
+static void print(const pgr_check_report *report, FILE *out) {
+    static const struct {
+        const char *name;
+        void (*print)(const pgr_check_report *, FILE *);
+    } formats[] = {{"text", pgr_check_text},
+                   {"json", pgr_check_json},
+                   {"github", pgr_check_github},
+                   {"sarif", pgr_check_sarif},
+                   {"junit", pgr_check_junit}};
+    const char *wanted = report->options->format ? report->options->format : "text";
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
+        if (strcmp(formats[i].name, wanted) == 0)
+            formats[i].print(report, out);
+}
+
+static void free_report(pgr_check_report *report) {
+    for (int64_t i = 0; i < report->entry_count; i++)
+        free(report->entries[i].findings);
+    for (int64_t i = 0; i < report->file_count; i++)
+        free(report->files[i]);
+    free(report->entries);
+    free(report->files);
+}
+
+pgr_status pgr_command_check(const pgr_options *options, FILE *out, pgr_error *error) {
+    pgr_check_report report = {.options = options};
+    pgr_status status = find_files(&report, error);
+    for (int64_t i = 0; i < report.file_count && status == PGR_OK; i++)
+        status = check_file(&report, report.files[i], error);
+    if (status == PGR_OK) {
+        for (int64_t i = 0; i < report.entry_count; i++) {
+            apply_strict(&report, &report.entries[i]);
+            for (int s = PGR_NOTE; s <= PGR_ERROR; s++)
+                report.totals[s] += pgr_check_count(&report.entries[i], (pgr_severity)s);
+        }
+        print(&report, out);
+        if (report.totals[PGR_ERROR] > 0)
+            status = pgr_error_set(error, PGR_INVALID, "%s", ""); /* told already */
+    }
+    free_report(&report);
+    return status;
+}

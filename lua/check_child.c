@@ -1,0 +1,319 @@
+/* check_child.c - evaluates one config in a child process. A config comes from a pull request: it
+ * may loop where no count sees it, or break the interpreter, and the parent must report that and go
+ * on. So the child has limits that the kernel enforces and no files, and what it says is read as
+ * bytes. */
+#include "check.h"
+#include "check_report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHILD_CPU_SECONDS 2            /* of processor time */
+#define CHILD_CPU_US 1800000           /* the timer that comes first, so that 2 s are kept */
+#define CHILD_WALL_SECONDS 30.0        /* for a machine that gives the child no time */
+#define CHILD_MEMORY ((rlim_t)1 << 30) /* bytes of address space */
+#define CHILD_FINDINGS 256             /* told of one config: the worst */
+#define CHILD_MAGIC UINT64_C(0x50475243484b3031)
+
+/* What the child sends: one header, then `count` records. The same program wrote it, so the layout
+ * is ours; its content is not trusted. */
+typedef struct child_header {
+    uint64_t magic;
+    int64_t world_size;
+    int64_t count;
+    int32_t status; /* a pgr_status; not PGR_OK: `message` says why and no records follow */
+    char message[1024];
+} child_header;
+
+typedef struct child_place {
+    char path[PGR_PATH_MAX];
+    int64_t line, column;
+    int64_t written;
+} child_place;
+
+typedef struct child_record {
+    char code[8];
+    int32_t place_count;
+    char message[sizeof((pgr_diagnostic *)0)->message];
+    char help[sizeof((pgr_diagnostic *)0)->help];
+    child_place places[PGR_DIAGNOSTIC_PATHS];
+} child_record;
+
+typedef struct child_task {
+    const pgr_options *options;
+    const char *name, *text;
+    size_t bytes;
+    int64_t world_size;
+} child_task;
+
+/* ---- the child ---- */
+
+static void limit(int resource, rlim_t soft, rlim_t hard) {
+    struct rlimit now;
+    if (getrlimit(resource, &now) != 0)
+        return;
+    now.rlim_max = now.rlim_max < hard ? now.rlim_max : hard;
+    now.rlim_cur = now.rlim_max < soft ? now.rlim_max : soft;
+    setrlimit(resource, &now);
+}
+
+static void limit_child(void) {
+    struct itimerval timer = {.it_value = {CHILD_CPU_US / 1000000, CHILD_CPU_US % 1000000}};
+    signal(SIGPROF, SIG_DFL);
+    signal(SIGXCPU, SIG_DFL);
+    setitimer(ITIMER_PROF, &timer, NULL);
+    limit(RLIMIT_CPU, CHILD_CPU_SECONDS, CHILD_CPU_SECONDS + 1);
+    limit(RLIMIT_CORE, 0, 0);
+    limit(RLIMIT_FSIZE, 0, 0);
+    limit(RLIMIT_NOFILE, 0, 0);    /* nothing more can be opened */
+#if !defined(__SANITIZE_ADDRESS__) /* which maps terabytes that it never uses */
+    limit(RLIMIT_AS, CHILD_MEMORY, CHILD_MEMORY);
+#endif
+}
+
+static bool send_bytes(int pipe, const void *bytes, size_t count) {
+    const char *at = bytes;
+    while (count > 0) {
+        ssize_t sent = write(pipe, at, count);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent <= 0)
+            return false;
+        at += sent;
+        count -= (size_t)sent;
+    }
+    return true;
+}
+
+/* The value comes from --set: what the file says there is not what is meant. */
+static bool given_by_set(const pgr_options *options, const char *path) {
+    for (int i = 0; i < options->set_count; i++) {
+        size_t length = strcspn(options->sets[i], "=");
+        if (strncmp(options->sets[i], path, length) == 0 &&
+            (path[length] == '\0' || path[length] == '[' || path[length] == '.'))
+            return true;
+    }
+    return false;
+}
+
+/* Findings of `list` as records, with the places that the reader of the file knows. */
+static bool send_findings(int pipe, const pgr_options *options, const pgr_diagnostics *list,
+                          const pgr_locations *places, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        const pgr_diagnostic *found = &list->items[i];
+        const pgr_finding_locations *at = i < places->count ? &places->items[i] : NULL;
+        child_record record;
+        memset(&record, 0, sizeof record);
+        snprintf(record.code, sizeof record.code, "%s", found->rule ? found->rule->code : "");
+        memcpy(record.message, found->message, sizeof record.message);
+        memcpy(record.help, found->help, sizeof record.help);
+        record.place_count = at ? at->count : 0;
+        for (int32_t k = 0; k < record.place_count; k++) {
+            child_place *place = &record.places[k];
+            memcpy(place->path, at->items[k].path, sizeof place->path);
+            bool in_file = !given_by_set(options, place->path);
+            place->line = in_file ? at->items[k].line : 0;
+            place->column = in_file ? at->items[k].column : 0;
+            place->written = at->items[k].written;
+        }
+        if (!send_bytes(pipe, &record, sizeof record))
+            return false;
+    }
+    return true;
+}
+
+/* Reads, plans and checks the config; the answer goes into the pipe. */
+static bool run_child(int pipe, const child_task *task) {
+    static pgr_error error;
+    static child_header header = {.magic = CHILD_MAGIC, .world_size = PGR_NIL};
+    pgr_diagnostics found = {0};
+    pgr_locations places = {0};
+    pgr_spec spec;
+    pgr_status status = pgr_config_check(task->name, task->text, task->bytes, task->options->sets,
+                                         task->options->set_count, &spec, &found, &error);
+    if (status == PGR_OK)
+        pgr_check(&spec, task->world_size, &header.world_size, &found);
+    else if (status == PGR_INVALID && found.count > 0)
+        status = PGR_OK; /* told by the findings */
+    if (status == PGR_OK && found.out_of_memory)
+        status = pgr_error_set(&error, PGR_LIMIT, "out of memory");
+    if (status == PGR_OK) {
+        pgr_diagnostics_sort(&found);
+        status = pgr_config_locate(task->text, task->bytes, &found, &places);
+        if (status != PGR_OK)
+            pgr_error_set(&error, status, "out of memory");
+    }
+    header.status = (int32_t)status;
+    header.count = status != PGR_OK               ? 0
+                   : found.count < CHILD_FINDINGS ? found.count
+                                                  : CHILD_FINDINGS;
+    if (status != PGR_OK)
+        snprintf(header.message, sizeof header.message, "%.1000s", error.message);
+    return send_bytes(pipe, &header, sizeof header) &&
+           send_findings(pipe, task->options, &found, &places, header.count);
+}
+
+/* ---- the parent ---- */
+
+/* Everything that the child says, up to the size of the longest true answer. */
+typedef struct answer {
+    char *bytes;
+    size_t count;
+} answer;
+
+/* Reads until the child closes the pipe; false where it says too much or takes too long. */
+static bool read_answer(int pipe, answer *said) {
+    const size_t most = sizeof(child_header) + CHILD_FINDINGS * sizeof(child_record);
+    size_t room = 16 * 1024;
+    double end = pgr_clock_seconds() + CHILD_WALL_SECONDS;
+    said->bytes = malloc(room);
+    said->count = 0;
+    while (said->bytes) {
+        if (said->count == room) {
+            room = 4 * room > most ? most + 1 : 4 * room;
+            void *grown = said->count > most ? NULL : realloc(said->bytes, room);
+            if (!grown)
+                return false;
+            said->bytes = grown;
+        }
+        struct pollfd wait = {.fd = pipe, .events = POLLIN};
+        double left = end - pgr_clock_seconds();
+        int ready = left <= 0 ? 0 : poll(&wait, 1, (int)(left * 1000) + 1);
+        if (ready == 0)
+            return false;
+        ssize_t got = ready < 0 ? -1 : read(pipe, said->bytes + said->count, room - said->count);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got == 0;
+        said->count += (size_t)got;
+    }
+    return false;
+}
+
+/* The records as findings; false where the bytes are not what a child writes. */
+static bool take_record(const child_task *task, child_record *record, pgr_check_entry *entry) {
+    record->code[sizeof record->code - 1] = '\0';
+    record->message[sizeof record->message - 1] = '\0';
+    record->help[sizeof record->help - 1] = '\0';
+    if (record->place_count < 0 || record->place_count > PGR_DIAGNOSTIC_PATHS)
+        return false;
+    pgr_check_finding *finding = pgr_check_add(entry, record->code, record->message, record->help);
+    if (!finding)
+        return false;
+    for (int32_t i = 0; i < record->place_count; i++) {
+        child_place *place = &record->places[i];
+        pgr_check_location *at = &finding->locations[i];
+        place->path[sizeof place->path - 1] = '\0';
+        snprintf(at->path, sizeof at->path, "%s", place->path);
+        pgr_check_clean(at->path);
+        at->line = place->line > 0 && place->column > 0 ? place->line : 0;
+        at->column = at->line > 0 ? place->column : 0;
+        at->written = place->written != 0;
+        pgr_check_source(at, task->text, task->bytes);
+        finding->location_count++;
+    }
+    return true;
+}
+
+static bool take_answer(const child_task *task, const answer *said, child_header *header,
+                        pgr_check_entry *entry) {
+    if (said->count < sizeof *header)
+        return false;
+    memcpy(header, said->bytes, sizeof *header);
+    header->message[sizeof header->message - 1] = '\0';
+    if (header->magic != CHILD_MAGIC || header->count < 0 || header->count > CHILD_FINDINGS ||
+        header->status < PGR_OK || header->status > PGR_INTERNAL ||
+        said->count != sizeof *header + (size_t)header->count * sizeof(child_record))
+        return false;
+    for (int64_t i = 0; i < header->count; i++) {
+        child_record record;
+        memcpy(&record, said->bytes + sizeof *header + (size_t)i * sizeof record, sizeof record);
+        if (!take_record(task, &record, entry))
+            return false;
+    }
+    entry->world_size = header->world_size != PGR_NIL ? header->world_size : task->world_size;
+    return true;
+}
+
+static pgr_status add_limit(pgr_check_entry *entry, const char *why, pgr_error *error) {
+    if (pgr_check_add(entry, "PG003", why,
+                      "a config is a table and a little arithmetic; take out what loops or grows"))
+        return PGR_OK;
+    return pgr_error_set(error, PGR_LIMIT, "out of memory");
+}
+
+/* Says how a child ended that gave no answer. */
+static pgr_status add_ended(pgr_check_entry *entry, int ended, bool finished, pgr_error *error) {
+    char why[160];
+    int by = WIFSIGNALED(ended) ? WTERMSIG(ended) : 0;
+    if (by == SIGPROF || by == SIGXCPU || (!finished && by == SIGKILL))
+        snprintf(why, sizeof why, "the config ran for more than %d s of processor time",
+                 CHILD_CPU_SECONDS);
+    else if (by != 0)
+        snprintf(why, sizeof why, "the process that read the config was ended by signal %d (%s)",
+                 by, strsignal(by));
+    else
+        snprintf(why, sizeof why, "the process that read the config gave no answer");
+    return add_limit(entry, why, error);
+}
+
+static pgr_status conclude(const child_task *task, const answer *said, int ended, bool finished,
+                           pgr_check_entry *entry, pgr_error *error) {
+    child_header header;
+    bool good = finished && WIFEXITED(ended) && WEXITSTATUS(ended) == 0;
+    if (!good || !take_answer(task, said, &header, entry)) {
+        entry->count = 0;
+        return add_ended(entry, ended, finished, error);
+    }
+    if (header.status == PGR_OK)
+        return PGR_OK;
+    pgr_check_clean(header.message);
+    if (header.status == PGR_LIMIT || header.status == PGR_INVALID)
+        return add_limit(entry, header.message, error);
+    return pgr_error_set(error, (pgr_status)header.status, "%s", header.message);
+}
+
+static pgr_status collect(pid_t child, int pipe, const child_task *task, pgr_check_entry *entry,
+                          pgr_error *error) {
+    answer said;
+    int ended = 0;
+    bool finished = read_answer(pipe, &said);
+    if (!finished)
+        kill(child, SIGKILL);
+    while (waitpid(child, &ended, 0) < 0 && errno == EINTR)
+        ;
+    pgr_status status = conclude(task, &said, ended, finished, entry, error);
+    free(said.bytes);
+    return status;
+}
+
+pgr_status pgr_check_in_child(const pgr_options *options, const char *text, size_t bytes,
+                              int64_t world_size, pgr_check_entry *entry, pgr_error *error) {
+    child_task task = {options, entry->file, text, bytes, world_size};
+    int ends[2];
+    if (pipe(ends) != 0)
+        return pgr_error_set(error, PGR_SYSTEM, "%s: cannot open a pipe: %s", entry->file,
+                             strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        close(ends[0]);
+        limit_child();
+        _exit(run_child(ends[1], &task) ? 0 : 1);
+    }
+    close(ends[1]);
+    pgr_status status = child < 0
+                            ? pgr_error_set(error, PGR_SYSTEM, "%s: cannot start a process: %s",
+                                            entry->file, strerror(errno))
+                            : collect(child, ends[0], &task, entry, error);
+    close(ends[0]);
+    return status;
+}

@@ -1,0 +1,83 @@
+/* check_report.h - what `pgrun check` found, between the part that finds and the parts that print.
+ * Private to this folder. */
+#ifndef PGR_CHECK_REPORT_H
+#define PGR_CHECK_REPORT_H
+
+#include "command.h"
+#include "diagnostic.h"
+
+#define PGR_SOURCE_BYTES 160
+
+/* Where one contributing key stands, and the line of the file around it, ready to be shown. */
+typedef struct pgr_check_location {
+    char path[PGR_PATH_MAX]; /* "parallel.tp"; "" for a place that is no key */
+    int64_t line, column;    /* from 1; column in bytes. Line 0: not written out in the file */
+    bool written;            /* false: a place around it, or only near */
+    int64_t text_column;     /* the same column in code points */
+    char source[PGR_SOURCE_BYTES]; /* printable UTF-8 without tabs; a long line's part around it */
+    int32_t caret, caret_width;    /* code points: before the carets, and under the value */
+} pgr_check_location;
+
+typedef struct pgr_check_finding {
+    const pgr_rule *rule;
+    pgr_severity severity;                              /* --strict applied */
+    char message[sizeof((pgr_diagnostic *)0)->message]; /* one line of UTF-8, as all texts here */
+    char help[sizeof((pgr_diagnostic *)0)->help];       /* "" where there is none */
+    int32_t location_count;
+    pgr_check_location locations[PGR_DIAGNOSTIC_PATHS]; /* the first is where it is told */
+} pgr_check_finding;
+
+/* One file at one world size. Findings are sorted, worst first. */
+typedef struct pgr_check_entry {
+    const char *file;
+    int64_t world_size; /* PGR_NIL where there is none */
+    pgr_check_finding *findings;
+    int64_t count;
+} pgr_check_entry;
+
+typedef struct pgr_check_report {
+    const pgr_options *options;
+    char **files; /* owned, with each name */
+    int64_t file_count, file_room;
+    pgr_check_entry *entries;
+    int64_t entry_count, entry_room;
+    int64_t totals[PGR_ERROR + 1]; /* findings by severity */
+} pgr_check_report;
+
+/* Adds a finding to an entry; NULL where memory is short. */
+pgr_check_finding *pgr_check_add(pgr_check_entry *entry, const char *code, const char *message,
+                                 const char *help);
+
+/* The findings of one severity in one entry. */
+int64_t pgr_check_count(const pgr_check_entry *entry, pgr_severity severity);
+
+/* Where a finding is shown: the first key that is written out, else the first place that is known,
+ * else NULL. */
+const pgr_check_location *pgr_check_place(const pgr_check_finding *finding);
+
+/* Evaluates a config in a child process with limits on its processor time and memory, and adds what
+ * it found to `entry`. A child that dies or runs over gives PG003. PGR_USAGE for a wrong --set, and
+ * an error of the system where no child can be started. */
+pgr_status pgr_check_in_child(const pgr_options *options, const char *text, size_t bytes,
+                              int64_t world_size, pgr_check_entry *entry, pgr_error *error);
+
+/* Fills the shown part of a location, whose path, line and column are set. */
+void pgr_check_source(pgr_check_location *location, const char *text, size_t bytes);
+
+/* Makes a text printable and valid UTF-8 in one line, in place. */
+void pgr_check_clean(char *text);
+
+/* The formats. Each writes the whole report. */
+void pgr_check_text(const pgr_check_report *report, FILE *out);
+void pgr_check_json(const pgr_check_report *report, FILE *out);
+void pgr_check_github(const pgr_check_report *report, FILE *out);
+void pgr_check_sarif(const pgr_check_report *report, FILE *out);
+void pgr_check_junit(const pgr_check_report *report, FILE *out);
+
+/* A JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
+void pgr_json_string(const char *text, FILE *out);
+
+/* One of a few bytes of UTF-8 at `text`: how many, or 0 where it is not valid. */
+int pgr_utf8_length(const char *text, size_t bytes);
+
+#endif

@@ -1,0 +1,363 @@
+-- `pgrun check` and `pgrun explain`: the catalogue's examples, the formats, and files that do harm.
+local shell = require("shell")
+local json = require("dkjson")
+local pgrun = shell.pgrun
+local program = shell.quote(os.getenv("PGRUN"))
+
+-- A folder for one test: { "name" = text }. Returns its path; the caller calls remove().
+local function folder(files)
+  local path = os.tmpname()
+  os.remove(path)
+  assert(os.execute("mkdir " .. path))
+  for name, text in pairs(files) do
+    local directory = name:match("^(.*)/")
+    if directory then
+      assert(os.execute("mkdir -p " .. shell.quote(path .. "/" .. directory)))
+    end
+    local file = assert(io.open(path .. "/" .. name, "wb"))
+    file:write(text)
+    file:close()
+  end
+  return path
+end
+
+local function remove(path)
+  assert(path:find("^/tmp/"))
+  os.execute("rm -rf " .. shell.quote(path))
+end
+
+-- pgrun check ... --format json, decoded; the exit status.
+local function check(...)
+  local got = pgrun("check", "--format", "json", ...)
+  assert.equal("", got.err)
+  return assert(json.decode(got.out), got.out), got.status
+end
+
+-- The codes of one file's findings, as a set.
+local function codes(file)
+  local found = {}
+  for _, diagnostic in ipairs(file.diagnostics) do
+    found[diagnostic.code] = diagnostic
+  end
+  return found
+end
+
+local function check_text(text, ...)
+  local path = shell.file(text)
+  local got, status = check(path, ...)
+  os.remove(path)
+  return got.files[1], status
+end
+
+local bad = [[
+return {
+  world_size = 6,
+  parallel = { tp = 3 },
+  model = {
+    hidden = 52 * 64, heads = 52,
+  },
+}
+]]
+local good = "return { world_size = 8, parallel = { tp = 2 } }\n"
+local warned = [[
+return {
+  world_size = 8, parallel = { tp = 2, ep = 2, sequence_parallel = true },
+  moe = { experts = 8, topk = 2 },
+}
+]]
+
+-- Every code, from the catalogue itself.
+local catalogue = {}
+for number = 1, 99 do
+  local got = pgrun("explain", ("PG%03d"):format(number), "--format", "json")
+  if got.status == 0 then
+    catalogue[#catalogue + 1] = assert(json.decode(got.out))
+  end
+end
+
+describe("the catalogue", function()
+  it("is there", function()
+    assert.is_true(#catalogue >= 40)
+  end)
+
+  for _, rule in ipairs(catalogue) do
+    if rule.code ~= "PG001" then
+      it(rule.code .. ": its bad example gives it", function()
+        local file, status = check_text(rule.bad)
+        local found = codes(file)[rule.code]
+        assert.is_truthy(found, json.encode(file))
+        assert.equal(rule.severity, found.severity)
+        assert.equal(rule.severity == "error" and 1 or 0, status)
+        assert.equal(rule.severity ~= "error", file.valid)
+      end)
+    end
+    if rule.mended then
+      it(rule.code .. ": its mended example passes", function()
+        local file, status = check_text(rule.mended)
+        assert.is_nil(codes(file)[rule.code])
+        assert.equal(0, status, json.encode(file))
+      end)
+    end
+  end
+
+  it("PG001: a file that is not there gives it", function()
+    local got, status = check("/nonexistent/a.lua")
+    assert.equal("PG001", got.files[1].diagnostics[1].code)
+    assert.equal(1, status)
+  end)
+end)
+
+describe("pgrun explain", function()
+  it("tells a code in text, whatever the case of its letters", function()
+    local got = pgrun("explain", "pg012")
+    assert.equal(0, got.status)
+    assert.equal("PG012 (error): ", got.out:sub(1, 15))
+    assert.is_truthy(got.out:find("\nBad:\n", 1, true))
+    assert.is_truthy(got.out:find("\nMended:\n", 1, true))
+  end)
+
+  local unknown = {
+    { "PG038", 'there is no code "PG038"; the nearest are PG037 and PG040' },
+    { "PG999", 'there is no code "PG999"; the nearest is PG072' },
+    { "heads", 'there is no code "heads"; codes go from PG001 to PG072' },
+  }
+  for _, case in ipairs(unknown) do
+    it("refuses " .. case[1], function()
+      assert.same({ status = 2, out = "", err = "pgrun: error: " .. case[2] .. "\n" }, pgrun("explain", case[1]))
+    end)
+  end
+end)
+
+describe("pgrun check", function()
+  it("points at every key that contributes", function()
+    local file, status = check_text(bad)
+    local found = assert(codes(file).PG012)
+    assert.equal(1, status)
+    assert.equal("tp = 3 does not divide heads = 52", found.message)
+    assert.equal("tp can be 1, 2, 4, 13, 26 or 52", found.help)
+    assert.same({ { path = "parallel.tp", line = 3, column = 21 }, { path = "model.heads", line = 5, column = 31 } },
+      found.locations)
+  end)
+
+  it("does not point at what --set overrode", function()
+    local file = check_text(good, "--set", "model.heads=52", "--set", "parallel.tp=8", "--set", "model.hidden=832")
+    local at = assert(codes(file).PG012).locations[1]
+    assert.equal("parallel.tp", at.path)
+    assert.is_nil(at.line)
+    assert.same({ ["model.heads"] = 52, ["parallel.tp"] = 8, ["model.hidden"] = 832 }, file.set)
+  end)
+
+  it("shows the lines with carets, and no colour where there is no terminal", function()
+    local path = shell.file(bad)
+    local got = pgrun("check", path)
+    os.remove(path)
+    assert.equal(1, got.status)
+    assert.equal("", got.err)
+    assert.is_nil(got.out:find("\27", 1, true))
+    assert.is_truthy(got.out:find("error[PG012]: tp = 3 does not divide heads = 52\n  --> " .. path .. ":3:21\n", 1,
+      true))
+    assert.is_truthy(got.out:find(" 3 |   parallel = { tp = 3 },\n   |                     ^ parallel.tp\n", 1, true))
+    assert.is_truthy(got.out:find("\n   = help: tp can be 1, 2, 4, 13, 26 or 52\n", 1, true))
+  end)
+
+  it("has colours on a terminal alone, and not with NO_COLOR", function()
+    local path = shell.file(bad)
+    local line = ("script -qec %s /dev/null"):format(shell.quote(program .. " check " .. path))
+    local plain, coloured = shell.command("NO_COLOR=1 " .. line), shell.command("env -u NO_COLOR " .. line)
+    os.remove(path)
+    assert.is_nil(plain.out:find("\27", 1, true))
+    assert.is_truthy(coloured.out:find("\27[1;31merror[PG012]\27[0m", 1, true))
+  end)
+
+  it("takes several files and folders, and several world sizes", function()
+    local path = folder({ ["b.lua"] = good, ["sub/a.lua"] = good, ["c.txt"] = "no config", [".h/d.lua"] = "x" })
+    local single = shell.file(good)
+    local got, status = check(path, single, "--world-size", "2,7")
+    remove(path)
+    os.remove(single)
+    local seen = {}
+    for _, file in ipairs(got.files) do
+      seen[#seen + 1] = file.file:gsub("^" .. path, "DIR") .. " " .. file.world_size .. " " .. tostring(file.valid)
+    end
+    assert.same({ "DIR/b.lua 2 true", "DIR/b.lua 7 false", "DIR/sub/a.lua 2 true", "DIR/sub/a.lua 7 false",
+      single .. " 2 true", single .. " 7 false" }, seen)
+    assert.equal(1, status)
+    assert.equal(1, got.format_version)
+    assert.equal(6, got.summary.files)
+    assert.equal(3, got.summary.errors)
+  end)
+
+  it("makes warnings errors with --strict", function()
+    local file, status = check_text(warned)
+    assert.equal("warning", codes(file).PG050.severity)
+    assert.equal(0, status)
+    file, status = check_text(warned, "--strict")
+    assert.equal("error", codes(file).PG050.severity)
+    assert.is_false(file.valid)
+    assert.equal(1, status)
+  end)
+
+  it("refuses a wrong --set as wrong usage", function()
+    local path = shell.file(good)
+    local got = pgrun("check", path, "--set", "parallel.tq=4")
+    os.remove(path)
+    assert.equal(2, got.status)
+    assert.equal("", got.out)
+    assert.is_truthy(got.err:find("parallel.tp", 1, true))
+  end)
+
+  it("passes every config of this repository", function()
+    local got, status = check("configs")
+    assert.equal(0, status)
+    assert.equal(0, got.summary.errors)
+    assert.is_true(#got.files > 30)
+  end)
+
+  it("needs no module and no folder to write", function()
+    local path = shell.file(good)
+    local got = shell.command("cd / && PGRUN_MODULE_PATH=/nonexistent " .. program .. " check " .. path)
+    os.remove(path)
+    assert.equal(0, got.status)
+  end)
+end)
+
+describe("pgrun check, with files that do harm,", function()
+  local attacks = {
+    ["loops for ever"] = { "while true do end", "PG003" },
+    ["loops in a protected call"] = { "while true do pcall(function() while true do end end) end", "PG003" },
+    ["backtracks"] = { "return ('a'):rep(30000):find(('a?'):rep(200) .. ('a'):rep(40000))", nil },
+    ["takes all memory"] = { "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end", "PG003" },
+    ["nests without end"] = { ("return " .. ("{"):rep(100000)), "PG002" },
+    ["is empty"] = { "", "PG001" },
+    ["is not UTF-8"] = { "return \255\254", "PG002" },
+    ["has NUL bytes"] = { "return {\0}", "PG002" },
+  }
+  for name, attack in pairs(attacks) do
+    it("reports one that " .. name .. ", and goes on", function()
+      local path = folder({ ["a.lua"] = attack[1], ["b.lua"] = good })
+      local got, status = check(path)
+      remove(path)
+      assert.equal(1, status)
+      assert.is_false(got.files[1].valid)
+      assert.is_true(got.files[2].valid)
+      if attack[2] then
+        assert.is_truthy(codes(got.files[1])[attack[2]], json.encode(got.files[1]))
+      end
+    end)
+  end
+
+  it("reads no pipe and follows no link out of the folder", function()
+    local path = folder({ ["c.lua"] = good })
+    os.execute(("mkfifo %s/a.lua && ln -s /etc/passwd %s/b.lua && ln -s c.lua %s/d.lua"):format(path, path, path))
+    local got = check(path)
+    remove(path)
+    assert.equal("PG001", got.files[1].diagnostics[1].code)
+    assert.equal("PG001", got.files[2].diagnostics[1].code)
+    assert.is_nil(json.encode(got):find("root:", 1, true))
+    assert.is_true(got.files[3].valid)
+    assert.is_true(got.files[4].valid)
+  end)
+
+  it("says that a folder holds none", function()
+    local path = folder({ ["a.txt"] = "" })
+    local got, status = check(path)
+    remove(path)
+    assert.equal("PG001", got.files[1].diagnostics[1].code)
+    assert.equal(1, status)
+  end)
+
+  it("sends no control character on to a terminal", function()
+    local path = shell.file("return { parallel = { tp = 0, --[[ \27[2J \r\8 ]] tq = '\27[31m' } }")
+    local got = pgrun("check", path)
+    os.remove(path)
+    assert.equal(1, got.status)
+    assert.is_nil(got.out:find("[%z\1-\9\11-\31]"))
+  end)
+end)
+
+describe("the format", function()
+  -- Twelve files with an error each, in a folder with a name that every format must escape.
+  local path = folder({})
+  local odd = path .. "/a,b:c%<d>&\"e"
+  assert(os.execute("mkdir " .. shell.quote(odd)))
+  for i = 1, 12 do
+    local file = assert(io.open(("%s/%02d.lua"):format(odd, i), "wb"))
+    file:write(i == 1 and warned or bad)
+    file:close()
+  end
+  teardown(function()
+    remove(path)
+  end)
+
+  it("github has at most ten commands, worst first, and the rest in the summary", function()
+    local summary = os.tmpname()
+    local line = ("GITHUB_STEP_SUMMARY=%s %s check --format github %s"):format(summary, program, shell.quote(odd))
+    local got = shell.command(line)
+    local file = assert(io.open(summary))
+    local rest = file:read("a")
+    file:close()
+    os.remove(summary)
+    assert.equal(1, got.status)
+    local command = "::error file=[^\n]*/a%%2Cb%%3Ac%%25<d>&\"e/%d%d%.lua,line=3,col=%d+,title=PG%d+::"
+    assert.equal(10, select(2, got.out:gsub(command, "")))
+    assert.equal(10, select(2, got.out:gsub("::%a+ file=", "")))
+    assert.is_truthy(got.out:find("%0Ahelp: tp can be 1, 2, 4", 1, true))
+    assert.is_truthy(rest:find("| warning | PG050 |", 1, true))
+    assert.is_truthy(rest:find("| error | PG012 |", 1, true))
+  end)
+
+  it("github tells all without a summary, too", function()
+    local got = shell.command(("env -u GITHUB_STEP_SUMMARY %s check --format github %s"):format(program,
+      shell.quote(odd)))
+    assert.is_truthy(got.out:find("| warning | PG050 |", 1, true))
+    assert.equal(10, select(2, got.out:gsub("::%a+ file=", "")))
+  end)
+
+  it("sarif is 2.1.0", function()
+    local got = pgrun("check", "--format", "sarif", odd)
+    local log = assert(json.decode(got.out), got.out)
+    assert.equal("2.1.0", log.version)
+    assert.equal(1, #log.runs)
+    local driver, results = log.runs[1].tool.driver, log.runs[1].results
+    assert.equal("pgrun", driver.name)
+    assert.equal(#catalogue, #driver.rules)
+    assert.is_true(#results >= 12)
+    for _, result in ipairs(results) do
+      assert.equal(result.ruleId, driver.rules[result.ruleIndex + 1].id)
+      assert.is_truthy(({ error = true, warning = true, note = true })[result.level])
+      assert.is_string(result.message.text)
+      local place = result.locations[1].physicalLocation
+      assert.is_truthy(place.artifactLocation.uri:find("/a%2Cb%3Ac%25%3Cd%3E%26%22e/", 1, true))
+      for _, at in ipairs({ place, result.relatedLocations and result.relatedLocations[1].physicalLocation }) do
+        assert.is_true(not at.region or (at.region.startLine >= 1 and at.region.startColumn >= 1))
+      end
+    end
+    for _, rule in ipairs(driver.rules) do
+      assert.is_string(rule.shortDescription.text)
+      assert.is_truthy(rule.defaultConfiguration.level)
+    end
+  end)
+
+  it("junit is well-formed, a case for each layout", function()
+    local got = pgrun("check", "--format", "junit", odd)
+    local open, cases, failures = {}, 0, 0
+    local body = got.out:gsub("^<%?xml [^>]*%?>", "")
+    for text, close, name, rest in body:gmatch("([^<]*)<(/?)([%w-]+)([^<>]*)>") do
+      assert.is_nil(text:gsub("&#%d+;", ""):find("[&>]"))
+      if close == "/" then
+        assert.equal(name, table.remove(open))
+      else
+        local left = rest:gsub(' [%w]+="[^"]*"', "")
+        assert.equal("", left)
+        assert.is_nil(rest:gsub("&#%d+;", ""):find("&", 1, true))
+        open[#open + 1] = name
+        cases = cases + (name == "testcase" and 1 or 0)
+        failures = failures + (name == "failure" and 1 or 0)
+      end
+    end
+    assert.same({}, open)
+    assert.equal(12, cases)
+    assert.equal(11, failures)
+    assert.is_truthy(body:find('<testsuites tests="12" failures="11">', 1, true))
+  end)
+end)
