@@ -7,8 +7,8 @@
 
 enum { DIVISORS_SHOWN = 12 };
 
-/* Trial division up to the square root of this takes a millisecond; sizes beyond are a slip. */
-static const int64_t largest_factored = INT64_C(1) << 40;
+/* Trial division up to the square root of this is quick, also for hostile sizes. */
+static const int64_t largest_factored = INT64_C(1) << 32;
 
 /* The next divisor of `value` above `last`, at most `most`; 0 where there is none. */
 static int64_t next_divisor(int64_t value, int64_t last, int64_t most) {

@@ -92,9 +92,9 @@ static void check_crossings(const pgr_spec *s, const pgr_plan *plan, pgr_diagnos
     char paths[200];
     snprintf(paths, sizeof paths, "parallel.tp cluster.%s parallel.order", name);
     crossing(s, plan, axis_of(plan, PGR_VIEW_DENSE, "tp"), 1, "tp-cp-ep-dp-pp", paths, found);
-    if (s->parallel.ep == 1)
-        return;
     const pgr_axis *etp = axis_of(plan, PGR_VIEW_EXPERT, "etp");
+    if (s->parallel.ep == 1 || etp == NULL)
+        return;
     snprintf(paths, sizeof paths, "parallel.ep %scluster.%s parallel.order",
              etp->size > 1 ? given(s->parallel.etp) ? "parallel.etp " : "parallel.tp " : "", name);
     crossing(s, plan, axis_of(plan, PGR_VIEW_EXPERT, "ep"), etp->size, "tp-cp-ep-dp-pp", paths,

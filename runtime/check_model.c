@@ -156,7 +156,7 @@ static void check_stage_list(const pgr_spec *s, pgr_diagnostics *found) {
         if (__builtin_add_overflow(sum, list->items[i], &sum))
             return;
     char help[LIST];
-    if (list->count != pp && list->count / vpp != pp) {
+    if (list->count != pp && (list->count % vpp != 0 || list->count / vpp != pp)) {
         snprintf(help, sizeof help, "give %" PRId64 " entries, one for each stage", pp);
         pgr_diagnose(found, "PG029", "parallel.stage_layers parallel.pp", help,
                      "stage_layers has %" PRId64 " entries and pp = %" PRId64, list->count, pp);
@@ -164,8 +164,9 @@ static void check_stage_list(const pgr_spec *s, pgr_diagnostics *found) {
     if (!given(s->model.layers) || sum == s->model.layers)
         return;
     int64_t off = s->model.layers - sum;
-    snprintf(help, sizeof help, "%s %" PRId64 " layers %s the stages, or set layers = %" PRId64,
-             off > 0 ? "add" : "take", off > 0 ? off : -off, off > 0 ? "to" : "from", sum);
+    snprintf(help, sizeof help, "%s %" PRId64 " layer%s %s the stages, or set layers = %" PRId64,
+             off > 0 ? "add" : "take", off > 0 ? off : -off, off == 1 || off == -1 ? "" : "s",
+             off > 0 ? "to" : "from", sum);
     pgr_diagnose(found, "PG029", "parallel.stage_layers model.layers", help,
                  "stage_layers add up to %" PRId64 ", and layers = %" PRId64, sum, s->model.layers);
 }

@@ -7,6 +7,9 @@
 
 static const double tolerable_waste = 0.10; /* of all tokens, padded ones included */
 
+/* Sums with it stay within 63 bits. */
+static const int64_t largest_multiple = INT64_MAX / 8;
+
 static bool given(int64_t value) {
     return value != PGR_NIL;
 }
@@ -20,7 +23,8 @@ static int64_t needed_multiple(const pgr_spec *s, char *text, size_t bytes) {
         return 0;
     if (cut && __builtin_mul_overflow(tp, cp, &pieces))
         return 0;
-    if (__builtin_mul_overflow(chunks / pgr_greatest_divisor(chunks, pieces), pieces, &multiple))
+    if (__builtin_mul_overflow(chunks / pgr_greatest_divisor(chunks, pieces), pieces, &multiple) ||
+        multiple > largest_multiple)
         return 0;
     if (cp > 1 && cut)
         snprintf(text, bytes, "lcm(2 * cp, tp * cp) = lcm(%" PRId64 ", %" PRId64 ") = %" PRId64,
