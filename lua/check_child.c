@@ -33,18 +33,12 @@ typedef struct child_header {
     char message[1024];
 } child_header;
 
-typedef struct child_place {
-    char path[PGR_PATH_MAX];
-    int64_t line, column;
-    int64_t written;
-} child_place;
-
 typedef struct child_record {
     char code[8];
     int32_t place_count;
     char message[sizeof((pgr_diagnostic *)0)->message];
     char help[sizeof((pgr_diagnostic *)0)->help];
-    child_place places[PGR_DIAGNOSTIC_PATHS];
+    pgr_check_location places[PGR_DIAGNOSTIC_PATHS];
 } child_record;
 
 typedef struct child_task {
@@ -104,8 +98,18 @@ static bool given_by_set(const pgr_options *options, const char *path) {
     return false;
 }
 
+static void fill_place(const child_task *task, const pgr_location *at, pgr_check_location *place) {
+    memcpy(place->path, at->path, sizeof place->path);
+    bool in_file = at->line > 0 && at->column > 0 && !given_by_set(task->options, at->path);
+    place->line = in_file ? at->line : 0;
+    place->column = in_file ? at->column : 0;
+    place->written = at->written;
+    /* Here and not in the parent: what a long file costs counts against the child's limits. */
+    pgr_check_source(place, task->text, task->bytes);
+}
+
 /* Findings of `list` as records, with the places that the reader of the file knows. */
-static bool send_findings(int pipe, const pgr_options *options, const pgr_diagnostics *list,
+static bool send_findings(int pipe, const child_task *task, const pgr_diagnostics *list,
                           const pgr_locations *places, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
         const pgr_diagnostic *found = &list->items[i];
@@ -116,14 +120,8 @@ static bool send_findings(int pipe, const pgr_options *options, const pgr_diagno
         memcpy(record.message, found->message, sizeof record.message);
         memcpy(record.help, found->help, sizeof record.help);
         record.place_count = at ? at->count : 0;
-        for (int32_t k = 0; k < record.place_count; k++) {
-            child_place *place = &record.places[k];
-            memcpy(place->path, at->items[k].path, sizeof place->path);
-            bool in_file = !given_by_set(options, place->path);
-            place->line = in_file ? at->items[k].line : 0;
-            place->column = in_file ? at->items[k].column : 0;
-            place->written = at->items[k].written;
-        }
+        for (int32_t k = 0; k < record.place_count; k++)
+            fill_place(task, &at->items[k], &record.places[k]);
         if (!send_bytes(pipe, &record, sizeof record))
             return false;
     }
@@ -158,7 +156,7 @@ static bool run_child(int pipe, const child_task *task) {
     if (status != PGR_OK)
         snprintf(header.message, sizeof header.message, "%.1000s", error.message);
     return send_bytes(pipe, &header, sizeof header) &&
-           send_findings(pipe, task->options, &found, &places, header.count);
+           send_findings(pipe, task, &found, &places, header.count);
 }
 
 /* ---- the parent ---- */
@@ -199,8 +197,23 @@ static bool read_answer(int pipe, answer *said) {
     return false;
 }
 
-/* The records as findings; false where the bytes are not what a child writes. */
-static bool take_record(const child_task *task, child_record *record, pgr_check_entry *entry) {
+/* A place as it may be printed, whatever the bytes say. */
+static void take_place(pgr_check_location *place) {
+    place->path[sizeof place->path - 1] = '\0';
+    place->source[sizeof place->source - 1] = '\0';
+    pgr_check_clean(place->path);
+    pgr_check_clean(place->source);
+    bool known = place->line > 0 && place->column > 0 && place->text_column > 0;
+    if (!known)
+        place->line = place->column = place->text_column = 0;
+    if (place->caret < 0 || place->caret >= PGR_SOURCE_BYTES)
+        place->caret = 0;
+    if (place->caret_width < 0 || place->caret_width >= PGR_SOURCE_BYTES)
+        place->caret_width = 0;
+}
+
+/* The record as a finding; false where it is none. */
+static bool take_record(child_record *record, pgr_check_entry *entry) {
     record->code[sizeof record->code - 1] = '\0';
     record->message[sizeof record->message - 1] = '\0';
     record->help[sizeof record->help - 1] = '\0';
@@ -209,17 +222,10 @@ static bool take_record(const child_task *task, child_record *record, pgr_check_
     pgr_check_finding *finding = pgr_check_add(entry, record->code, record->message, record->help);
     if (!finding)
         return false;
+    finding->location_count = record->place_count;
     for (int32_t i = 0; i < record->place_count; i++) {
-        child_place *place = &record->places[i];
-        pgr_check_location *at = &finding->locations[i];
-        place->path[sizeof place->path - 1] = '\0';
-        snprintf(at->path, sizeof at->path, "%s", place->path);
-        pgr_check_clean(at->path);
-        at->line = place->line > 0 && place->column > 0 ? place->line : 0;
-        at->column = at->line > 0 ? place->column : 0;
-        at->written = place->written != 0;
-        pgr_check_source(at, task->text, task->bytes);
-        finding->location_count++;
+        take_place(&record->places[i]);
+        finding->locations[i] = record->places[i];
     }
     return true;
 }
@@ -237,7 +243,7 @@ static bool take_answer(const child_task *task, const answer *said, child_header
     for (int64_t i = 0; i < header->count; i++) {
         child_record record;
         memcpy(&record, said->bytes + sizeof *header + (size_t)i * sizeof record, sizeof record);
-        if (!take_record(task, &record, entry))
+        if (!take_record(&record, entry))
             return false;
     }
     entry->world_size = header->world_size != PGR_NIL ? header->world_size : task->world_size;

@@ -12,7 +12,7 @@
 typedef struct pgr_check_location {
     char path[PGR_PATH_MAX]; /* "parallel.tp"; "" for a place that is no key */
     int64_t line, column;    /* from 1; column in bytes. Line 0: not written out in the file */
-    bool written;            /* false: a place around it, or only near */
+    int32_t written;         /* false: a place around it, or only near */
     int64_t text_column;     /* the same column in code points */
     char source[PGR_SOURCE_BYTES]; /* printable UTF-8 without tabs; a long line's part around it */
     int32_t caret, caret_width;    /* code points: before the carets, and under the value */
