@@ -196,15 +196,18 @@ static void check_uneven_stages(const pgr_spec *s, pgr_diagnostics *found) {
     if (stages > 0 ? rest > 0 && rest % stages == 0 && rest / stages % vpp == 0
                    : rest == 0 && stages == 0)
         return;
-    if (stages < 0 || rest < 0 || (stages == 0)) {
+    int64_t step;
+    if (stages <= 0) {
         snprintf(help, sizeof help, "with pp = %" PRId64 " leave %s", pp,
                  pp == 1 ? "both out" : "one out, or make them add up to layers");
+    } else if (__builtin_mul_overflow(stages, vpp, &step) || step >= layers) {
+        snprintf(help, sizeof help, "take a smaller pp or vpp: there are more stages than layers");
     } else {
-        int64_t step = stages * vpp, fitting = rest / step * step;
+        int64_t fitting = rest > step ? rest / step * step : step;
         snprintf(help, sizeof help,
                  "the other %" PRId64 " stages can take %" PRId64 " layers together, so the ends "
                  "would have %" PRId64,
-                 stages, fitting > 0 ? fitting : step, layers - (fitting > 0 ? fitting : step));
+                 stages, fitting, layers - fitting);
     }
     pgr_diagnose(found, "PG029", paths, help,
                  "layers = %" PRId64 " less %" PRId64 " at the ends leaves %" PRId64 " for %" PRId64
