@@ -246,6 +246,23 @@ describe("pgrun check, with files that do harm,", function()
     end)
   end
 
+  -- Nothing counts what it costs to place findings behind a long line: only the process's own limit.
+  it("ends soon with one of 15 MB that is wrong in many places", function()
+    local keys = {}
+    for i = 1, 200 do
+      keys[i] = ("k%d = %d"):format(i, i)
+    end
+    local long = "--[[" .. ("x"):rep(15000000) .. "]] return { parallel = { " .. table.concat(keys, ", ") .. " } }"
+    local path = folder({ ["a.lua"] = long, ["b.lua"] = good })
+    local start = os.time()
+    local got, status = check(path)
+    remove(path)
+    assert.equal(1, status)
+    assert.is_false(got.files[1].valid)
+    assert.is_true(got.files[2].valid)
+    assert.is_true(os.time() - start <= 10)
+  end)
+
   it("reads no pipe and follows no link out of the folder", function()
     local path = folder({ ["c.lua"] = good })
     os.execute(("mkfifo %s/a.lua && ln -s /etc/passwd %s/b.lua && ln -s c.lua %s/d.lua"):format(path, path, path))
