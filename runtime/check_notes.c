@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Beyond these a model is no model, and the loops below would take long. */
 enum { MOST_LAYERS = 1 << 16, MOST_CHUNKS = 1 << 12, MOST_WORK = 1 << 22 };
@@ -245,6 +246,19 @@ static void note_parameters(const pgr_spec *s, const pgr_plan *plan, const sizes
                  z->vocab > 0 ? "" : "; embeddings are not counted, since vocab is not given");
 }
 
+/* Appends what a family sends, and where the formula is from; families that send nothing are left
+ * out. */
+static void add_volume(char *text, size_t bytes, const char *family, double volume,
+                       const char *source) {
+    char amount[32];
+    size_t length = strlen(text);
+    if (volume <= 0)
+        return;
+    bytes_text(volume, amount);
+    snprintf(text + length, bytes - length, "%s%s %s (%s)", length > 0 ? ", " : "", family, amount,
+             source);
+}
+
 /* Sources: tp: Narayanan et al. 2021 (section 3.2) and Korthikanti et al. 2022: four all-reduces of
  * a layer, or as many pairs of all-gather and reduce-scatter. cp: Liu et al. 2023, ring attention:
  * keys and values once forward, they and their gradients backward. ep: Lepikhin et al. 2020:
@@ -270,16 +284,15 @@ static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
     double ranks = (double)pgr_plan_axis_size(plan, "dp") * cp;
     double edp = plan->view_count == 2 ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
     double dp = 2 * element * (held.dense * (ranks - 1) / ranks + held.expert * (edp - 1) / edp);
-    char text[4][32];
-    bytes_text(tp, text[0]);
-    bytes_text(ring, text[1]);
-    bytes_text(ep, text[2]);
-    bytes_text(dp, text[3]);
+    char sent[256] = "", once[96] = "";
+    add_volume(sent, sizeof sent, "tp", tp, "Korthikanti et al. 2022");
+    add_volume(sent, sizeof sent, "cp", ring, "Liu et al. 2023");
+    add_volume(sent, sizeof sent, "ep", ep, "Lepikhin et al. 2020");
+    add_volume(once, sizeof once, "dp", dp, "Rajbhandari et al. 2020");
     pgr_diagnose(found, "PG072", "model.seq_len parallel.tp parallel.cp parallel.ep", NULL,
-                 "the largest rank sends for a micro batch, forward and backward: tp %s "
-                 "(Korthikanti et al. 2022), cp %s (Liu et al. 2023), ep %s (Lepikhin et al. 2020)"
-                 "; and once a step for gradients: dp %s (Rajbhandari et al. 2020)",
-                 text[0], text[1], text[2], text[3]);
+                 "the largest rank sends for a micro batch, forward and backward: %s; and once a "
+                 "step for gradients: %s",
+                 sent[0] != '\0' ? sent : "nothing", once[0] != '\0' ? once : "nothing");
 }
 
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {

@@ -510,8 +510,7 @@ static const check_case cases[] = {
       IS("model.layers", 4), IS("model.bias", 0), IS("model.seq_len", 2048)},
      /* tp: 4 layers * 4 all-reduces * 2 * 1/2 * 2048 * 1024 * 4 B = 128 MiB */
      "the largest rank sends for a micro batch, forward and backward: tp 128.00 MiB (Korthikanti "
-     "et al. 2022), cp 0 B (Liu et al. 2023), ep 0 B (Lepikhin et al. 2020); and once a step for "
-     "gradients: dp 168.06 MiB (Rajbhandari et al. 2020)",
+     "et al. 2022); and once a step for gradients: dp 168.06 MiB (Rajbhandari et al. 2020)",
      ""},
     {"volume without a sequence",
      "PG072",
