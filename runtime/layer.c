@@ -205,7 +205,12 @@ pgr_status pgr_tokens_create(const pgr_spec *spec, const pgr_plan *plan, int64_t
             (long long)map.cp, shared ? " and sequence_parallel" : "", (long long)multiple,
             (long long)((map.seq_len + multiple - 1) / multiple * multiple));
     map.positions = map.padded / map.cp / map.shares;
-    map.rows = map.positions * map.batch;
+    if (__builtin_mul_overflow(map.positions, map.batch, &map.rows))
+        return pgr_error_set(
+            error, PGR_LIMIT,
+            "%lld positions per rank * micro_batch = %lld do not fit in 63 bits; take "
+            "smaller sizes",
+            (long long)map.positions, (long long)map.batch);
     *tokens = map;
     return PGR_OK;
 }
