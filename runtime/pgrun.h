@@ -1,6 +1,6 @@
 /* pgrun.h - the whole public API of libpgrun, room by room, in the order data flows:
  *
- *   status -> spec -> plan -> device -> comm -> layer -> workload -> report
+ *   status -> spec -> diagnostic -> plan -> check -> device -> comm -> layer -> workload -> report
  *
  * Link with `pkg-config --cflags --libs pgrun` or CMake's find_package(pgrun), target pgrun::pgrun.
  */
@@ -11,7 +11,11 @@
 
 #include "spec.h"
 
+#include "diagnostic.h"
+
 #include "plan.h"
+
+#include "check.h"
 
 #include "device.h"
 
