@@ -20,7 +20,7 @@ static const char usage_text[] =
     "  pgrun check CONFIG... [--world-size N,...] [--set KEY=VALUE] [--strict]\n"
     "              [--format text|json|github|sarif|junit]\n"
     "      check layouts without MPI or GPUs, each file and each *.lua below a folder\n"
-    "  pgrun explain CODE [--format text|json]\n"
+    "  pgrun explain [CODE] [--format text|json]\n"
     "      what a diagnostic means and how to mend it\n"
     "  pgrun --version | --help | --help config | --help luacats | COMMAND --help\n";
 
@@ -81,10 +81,11 @@ static const command_text command_texts[] = {
      "Without a world size in the config or the command line it takes the smallest legal one.\n"
      "With --format github the findings beyond ten go to the file in GITHUB_STEP_SUMMARY.\n"
      "Opens no MPI.\n"},
-    {PGR_COMMAND_EXPLAIN, "pgrun explain CODE - what a diagnostic means and how to mend it\n"
+    {PGR_COMMAND_EXPLAIN, "pgrun explain [CODE] - what a diagnostic means and how to mend it\n"
                           "\n"
                           "Prints why the rule is there, a config that breaks it, and the same\n"
-                          "config mended: pgrun explain PG012\n"},
+                          "config mended: pgrun explain PG012. Without a code, or with `all`,\n"
+                          "every rule as one page of Markdown: docs/diagnostics.md is this.\n"},
     {PGR_COMMAND_RUN,
      "pgrun CONFIG - run a layout: mpirun -n 8 pgrun CONFIG\n"
      "\n"

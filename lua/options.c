@@ -312,7 +312,7 @@ static pgr_status add_file(pgr_options *options, const char *file, pgr_error *er
 static pgr_status check_files(const pgr_options *options, pgr_error *error) {
     const char *const *files = options->files;
     if (options->command == PGR_COMMAND_EXPLAIN) {
-        if (options->file_count == 1)
+        if (options->file_count <= 1)
             return PGR_OK;
         return pgr_error_set(error, PGR_USAGE,
                              "pgrun explain takes one code, as in `pgrun explain PG012`");
@@ -370,7 +370,7 @@ static const char usage_text[] =
     "CONFIG`\n"
     "       pgrun check CONFIG... [OPTION...]                is this layout legal?\n"
     "       pgrun groups CONFIG [OPTION...]                  which ranks talk to which\n"
-    "       pgrun explain CODE                               what a diagnostic means\n"
+    "       pgrun explain [CODE]                             what a diagnostic means\n"
     "       pgrun --help [config|COMMAND] | --version";
 
 pgr_status pgr_options_parse(int argc, char **argv, pgr_options *options, pgr_error *error) {

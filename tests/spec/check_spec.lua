@@ -116,6 +116,19 @@ describe("pgrun explain", function()
     assert.is_truthy(got.out:find("\nMended:\n", 1, true))
   end)
 
+  it("tells all codes without one, or with all, as a page or as JSON", function()
+    local page = pgrun("explain")
+    assert.equal(0, page.status)
+    assert.same(page, pgrun("explain", "all"))
+    local list = assert(json.decode(pgrun("explain", "--format", "json").out))
+    assert.equal(#catalogue, #list)
+    for i, rule in ipairs(catalogue) do
+      assert.same(rule, list[i])
+      local heading = ("\n## %s\n\n**%s: "):format(rule.code, rule.severity)
+      assert.is_truthy(page.out:find(heading, 1, true), rule.code)
+    end
+  end)
+
   local unknown = {
     { "PG038", 'there is no code "PG038"; the nearest are PG037 and PG040' },
     { "PG999", 'there is no code "PG999"; the nearest is PG072' },

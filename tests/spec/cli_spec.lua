@@ -29,7 +29,6 @@ describe("the command line", function()
     { { "groups" }, "no CONFIG given: `pgrun groups CONFIG`; see `pgrun --help`" },
     { { "check" }, "no CONFIG given: `pgrun check CONFIG...`; see `pgrun --help`" },
     { { "--set", "a=1" }, "no CONFIG given: `pgrun CONFIG`; see `pgrun --help`" },
-    { { "explain" }, "pgrun explain takes one code, as in `pgrun explain PG012`" },
     { { "a.lua", "b.lua" }, '`pgrun CONFIG` takes one config, not 2: "a.lua", "b.lua"' },
     { { "grops", "a.lua" }, 'unknown command "grops"; did you mean groups?' },
     { { "" }, "an empty file name was given to `pgrun CONFIG`" },
