@@ -33,8 +33,8 @@ static void describe_number(const pgr_key *key, char *text, size_t bytes) {
 /* "a", "b" or "c" */
 static void describe_choices(const pgr_key *key, const char *before, char *text, size_t bytes) {
     char name[PGR_NAME_MAX];
-    int64_t count = 0, first = 0;
-    for (const char *at = key->choices; at; at = strchr(at, '|'), at += at != NULL)
+    int64_t count = 1, first = 0;
+    for (const char *bar = strchr(key->choices, '|'); bar; bar = strchr(bar + 1, '|'))
         count++;
     pgr_key_choice_name(key, 0, name);
     first = name[0] == '\0'; /* not given, by no name */
