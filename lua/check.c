@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -123,7 +124,16 @@ int64_t pgr_check_count(const pgr_check_entry *entry, pgr_severity severity) {
     return count;
 }
 
-static pgr_check_entry *add_entry(pgr_check_report *report, const char *file, int64_t world_size,
+void pgr_check_about(const pgr_check_entry *entry, char *text, size_t bytes) {
+    char size[48] = "";
+    if (entry->world_size != PGR_NIL)
+        snprintf(size, sizeof size, " at world size %" PRId64, entry->world_size);
+    snprintf(text, bytes, "%s%s%s", size, entry->choice->label[0] ? " with " : "",
+             entry->choice->label);
+}
+
+static pgr_check_entry *add_entry(pgr_check_report *report, const char *file,
+                                  const pgr_check_choice *choice, int64_t world_size,
                                   pgr_error *error) {
     if (report->entry_count == report->entry_room) {
         int64_t room = report->entry_room ? 2 * report->entry_room : 64;
@@ -136,7 +146,7 @@ static pgr_check_entry *add_entry(pgr_check_report *report, const char *file, in
         report->entry_room = room;
     }
     pgr_check_entry *entry = &report->entries[report->entry_count++];
-    *entry = (pgr_check_entry){.file = file, .world_size = world_size};
+    *entry = (pgr_check_entry){.file = file, .choice = choice, .world_size = world_size};
     return entry;
 }
 
@@ -150,30 +160,50 @@ static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr
         reason += prefix + 2;
     if (stat(file, &about) == 0 && S_ISDIR(about.st_mode))
         reason = "the folder has no *.lua file that can be read";
-    pgr_check_entry *entry = add_entry(
-        report, file, options->world_size_count > 0 ? options->world_sizes[0] : PGR_NIL, error);
+    pgr_check_entry *entry =
+        add_entry(report, file, &report->matrix.choices[0],
+                  options->world_size_count > 0 ? options->world_sizes[0] : PGR_NIL, error);
     if (!entry || !pgr_check_add(entry, "PG001", reason,
                                  "give a Lua file that returns a table, or a folder of them"))
         return pgr_error_set(error, PGR_LIMIT, "out of memory");
     return PGR_OK;
 }
 
-/* A link inside a checked tree may not pull a file of the machine into a public log. */
+/* Whether `path`, a real one, lies below `folder`; the root is no folder that one means. */
+static bool lies_below(const char *path, const char *folder) {
+    char *real = realpath(folder, NULL);
+    size_t length = real ? strlen(real) : 0;
+    bool below = length > 1 && strncmp(path, real, length) == 0 && path[length] == '/';
+    free(real);
+    return below;
+}
+
+/* Whether it lies in the folder of `file` or below it. */
+static bool lies_beside(const char *path, const char *file) {
+    char *folder = strdup(file), *slash = folder ? strrchr(folder, '/') : NULL;
+    if (slash)
+        *slash = '\0';
+    bool beside = folder && lies_below(path, slash ? folder : ".");
+    free(folder);
+    return beside;
+}
+
+/* A link may not pull a file of the machine into a public log, for an excerpt quotes it. It is
+ * followed to a *.lua file below a named folder; a link that is itself named, as a shell's `*.lua`
+ * does, also to one beside it or below the current folder. */
 static bool leads_out(const char *file, const pgr_options *options) {
     struct stat about;
-    for (int i = 0; i < options->file_count; i++)
-        if (strcmp(file, options->files[i]) == 0)
-            return false; /* named by the user */
     if (lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
         return false;
     char *target = realpath(file, NULL);
-    bool out = target != NULL; /* a broken link is told by its reading */
-    for (int i = 0; i < options->file_count && out; i++) {
-        char *root = realpath(options->files[i], NULL);
-        size_t length = root ? strlen(root) : 0;
-        out = !(root && strncmp(target, root, length) == 0 && target[length] == '/');
-        free(root);
-    }
+    if (!target)
+        return false; /* told by its reading */
+    bool inside = false;
+    for (int i = 0; i < options->file_count && !inside; i++)
+        inside = strcmp(file, options->files[i]) == 0
+                     ? lies_below(target, ".") || lies_beside(target, file)
+                     : lies_below(target, options->files[i]);
+    bool out = !inside || !ends_in_lua(target);
     free(target);
     return out;
 }
@@ -192,18 +222,19 @@ static pgr_status check_file(pgr_check_report *report, const char *file, pgr_err
     pgr_status status =
         leads_out(file, options)
             ? pgr_error_set(error, PGR_INVALID,
-                            "a symbolic link that leads out of the checked folder is not followed")
+                            "this symbolic link leads to no *.lua file of the checked folder, so "
+                            "it is not followed")
             : pgr_config_read(file, &text, error);
     if (status == PGR_INVALID)
         return add_unreadable(report, file, error);
     if (status != PGR_OK)
         return status;
-    int sizes = options->world_size_count > 0 ? options->world_size_count : 1;
-    for (int i = 0; i < sizes && status == PGR_OK; i++) {
-        int64_t world = options->world_size_count > 0 ? options->world_sizes[i] : PGR_NIL;
-        pgr_check_entry *entry = add_entry(report, file, world, error);
-        status = entry ? pgr_check_in_child(options, text.text, text.bytes, world, entry, error)
-                       : PGR_LIMIT;
+    int64_t sizes = options->world_size_count > 0 ? options->world_size_count : 1;
+    for (int64_t i = 0; i < report->matrix.count * sizes && status == PGR_OK; i++) {
+        int64_t world = options->world_size_count > 0 ? options->world_sizes[i % sizes] : PGR_NIL;
+        const pgr_check_choice *choice = &report->matrix.choices[i / sizes];
+        pgr_check_entry *entry = add_entry(report, file, choice, world, error);
+        status = entry ? pgr_check_in_child(text.text, text.bytes, entry, error) : PGR_LIMIT;
     }
     free(text.text);
     return status;
@@ -233,11 +264,14 @@ static void free_report(pgr_check_report *report) {
         free(report->files[i]);
     free(report->entries);
     free(report->files);
+    pgr_check_matrix_free(&report->matrix);
 }
 
 pgr_status pgr_command_check(const pgr_options *options, FILE *out, pgr_error *error) {
     pgr_check_report report = {.options = options};
-    pgr_status status = find_files(&report, error);
+    pgr_status status = pgr_check_matrix_create(options, &report.matrix, error);
+    if (status == PGR_OK)
+        status = find_files(&report, error);
     for (int64_t i = 0; i < report.file_count && status == PGR_OK; i++)
         status = check_file(&report, report.files[i], error);
     if (status == PGR_OK) {

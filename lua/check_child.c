@@ -42,7 +42,7 @@ typedef struct child_record {
 } child_record;
 
 typedef struct child_task {
-    const pgr_options *options;
+    const pgr_check_choice *choice;
     const char *name, *text;
     size_t bytes;
     int64_t world_size;
@@ -88,10 +88,10 @@ static bool send_bytes(int pipe, const void *bytes, size_t count) {
 }
 
 /* The value comes from --set: what the file says there is not what is meant. */
-static bool given_by_set(const pgr_options *options, const char *path) {
-    for (int i = 0; i < options->set_count; i++) {
-        size_t length = strcspn(options->sets[i], "=");
-        if (strncmp(options->sets[i], path, length) == 0 &&
+static bool given_by_set(const pgr_check_choice *choice, const char *path) {
+    for (int i = 0; i < choice->set_count; i++) {
+        size_t length = strcspn(choice->sets[i], "=");
+        if (strncmp(choice->sets[i], path, length) == 0 &&
             (path[length] == '\0' || path[length] == '[' || path[length] == '.'))
             return true;
     }
@@ -100,7 +100,8 @@ static bool given_by_set(const pgr_options *options, const char *path) {
 
 static void fill_place(const child_task *task, const pgr_location *at, pgr_check_location *place) {
     memcpy(place->path, at->path, sizeof place->path);
-    bool in_file = at->line > 0 && at->column > 0 && !given_by_set(task->options, at->path);
+    place->set = given_by_set(task->choice, at->path);
+    bool in_file = at->line > 0 && at->column > 0 && !place->set;
     place->line = in_file ? at->line : 0;
     place->column = in_file ? at->column : 0;
     place->written = at->written;
@@ -135,8 +136,8 @@ static bool run_child(int pipe, const child_task *task) {
     pgr_diagnostics found = {0};
     pgr_locations places = {0};
     pgr_spec spec;
-    pgr_status status = pgr_config_check(task->name, task->text, task->bytes, task->options->sets,
-                                         task->options->set_count, &spec, &found, &error);
+    pgr_status status = pgr_config_check(task->name, task->text, task->bytes, task->choice->sets,
+                                         task->choice->set_count, &spec, &found, &error);
     if (status == PGR_OK)
         pgr_check(&spec, task->world_size, &header.world_size, &found);
     else if (status == PGR_INVALID && found.count > 0)
@@ -302,9 +303,9 @@ static pgr_status collect(pid_t child, int pipe, const child_task *task, pgr_che
     return status;
 }
 
-pgr_status pgr_check_in_child(const pgr_options *options, const char *text, size_t bytes,
-                              int64_t world_size, pgr_check_entry *entry, pgr_error *error) {
-    child_task task = {options, entry->file, text, bytes, world_size};
+pgr_status pgr_check_in_child(const char *text, size_t bytes, pgr_check_entry *entry,
+                              pgr_error *error) {
+    child_task task = {entry->choice, entry->file, text, bytes, entry->world_size};
     int ends[2];
     if (pipe(ends) != 0)
         return pgr_error_set(error, PGR_SYSTEM, "%s: cannot open a pipe: %s", entry->file,

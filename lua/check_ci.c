@@ -25,6 +25,7 @@ static void put_escaped(const char *text, bool property, FILE *out) {
 static void print_command(const pgr_check_entry *entry, const pgr_check_finding *finding,
                           FILE *out) {
     static const char *const names[] = {"notice", "warning", "error"};
+    char about[PGR_ABOUT_BYTES];
     const pgr_check_location *at = pgr_check_place(finding);
     fprintf(out, "::%s file=", names[finding->severity]);
     put_escaped(entry->file, true, out);
@@ -36,8 +37,11 @@ static void print_command(const pgr_check_entry *entry, const pgr_check_finding 
         fputs("%0Ahelp: ", out);
         put_escaped(finding->help, false, out);
     }
-    if (entry->world_size != PGR_NIL)
-        fprintf(out, "%%0Aat world size %" PRId64, entry->world_size);
+    pgr_check_about(entry, about, sizeof about);
+    if (about[0]) {
+        fputs("%0A", out);
+        put_escaped(about + 1, false, out); /* without the blank before it */
+    }
     fputs("\n", out);
 }
 
@@ -210,9 +214,11 @@ static void print_result(const pgr_check_entry *entry, const pgr_check_finding *
     }
     if (joint[2] == '\0')
         fputs("]", out);
+    fputs(", \"properties\": {", out);
     if (entry->world_size != PGR_NIL)
-        fprintf(out, ", \"properties\": {\"worldSize\": %" PRId64 "}", entry->world_size);
-    fputs("}", out);
+        fprintf(out, "\"worldSize\": %" PRId64 ", ", entry->world_size);
+    pgr_json_sets(entry->choice, out);
+    fputs("}}", out);
 }
 
 void pgr_check_sarif(const pgr_check_report *report, FILE *out) {
@@ -283,10 +289,11 @@ static void print_xml_findings(const pgr_check_entry *entry, bool errors, FILE *
 
 static void print_case(const pgr_check_entry *entry, FILE *out) {
     int64_t errors = pgr_check_count(entry, PGR_ERROR);
+    char about[PGR_ABOUT_BYTES];
     fputs("    <testcase classname=\"pgrun.check\" name=\"", out);
     put_xml(entry->file, out);
-    if (entry->world_size != PGR_NIL)
-        fprintf(out, " at world size %" PRId64, entry->world_size);
+    pgr_check_about(entry, about, sizeof about);
+    put_xml(about, out);
     fputs("\" file=\"", out);
     put_xml(entry->file, out);
     fputs("\">\n", out);

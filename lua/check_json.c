@@ -47,20 +47,14 @@ static bool is_integer(const char *text) {
     return digits > 0 && digits < 16 && first[digits] == '\0' && (digits == 1 || first[0] != '0');
 }
 
-/* The last --set of each key, as an object; values as they were written. */
-static void print_sets(const pgr_options *options, FILE *out) {
+void pgr_json_sets(const pgr_check_choice *choice, FILE *out) {
     const char *joint = "";
     fputs("\"set\": {", out);
-    for (int i = 0; i < options->set_count; i++) {
-        size_t length = strcspn(options->sets[i], "=");
-        bool again = false;
-        for (int k = i + 1; k < options->set_count && !again; k++)
-            again = strncmp(options->sets[k], options->sets[i], length + 1) == 0;
-        if (again)
-            continue;
+    for (int i = 0; i < choice->set_count; i++) {
         char key[256];
-        snprintf(key, sizeof key, "%.*s", (int)length, options->sets[i]);
-        const char *value = options->sets[i] + length + 1;
+        size_t length = strcspn(choice->sets[i], "=");
+        snprintf(key, sizeof key, "%.*s", (int)length, choice->sets[i]);
+        const char *value = choice->sets[i] + length + 1;
         bool plain = is_integer(value) || strcmp(value, "true") == 0 || strcmp(value, "false") == 0;
         fputs(joint, out);
         pgr_json_string(key, out);
@@ -97,13 +91,13 @@ static void print_finding(const pgr_check_finding *finding, FILE *out) {
     fputs("]}", out);
 }
 
-static void print_entry(const pgr_check_report *report, const pgr_check_entry *entry, FILE *out) {
+static void print_entry(const pgr_check_entry *entry, FILE *out) {
     fputs("    {", out);
     print_text("file", entry->file, out);
     fputs(", ", out);
     print_number("world_size", entry->world_size, entry->world_size != PGR_NIL, out);
     fputs(", ", out);
-    print_sets(report->options, out);
+    pgr_json_sets(entry->choice, out);
     fprintf(out, ", \"valid\": %s, \"diagnostics\": [",
             pgr_check_count(entry, PGR_ERROR) == 0 ? "true" : "false");
     for (int64_t i = 0; i < entry->count; i++) {
@@ -117,7 +111,7 @@ void pgr_check_json(const pgr_check_report *report, FILE *out) {
     fputs("{\"format_version\": 1,\n  \"files\": [", out);
     for (int64_t i = 0; i < report->entry_count; i++) {
         fputs(i ? ",\n" : "\n", out);
-        print_entry(report, &report->entries[i], out);
+        print_entry(&report->entries[i], out);
     }
     fprintf(out,
             "\n  ],\n  \"summary\": {\"files\": %" PRId64 ", \"errors\": %" PRId64

@@ -115,8 +115,9 @@ static void print_finding(const pgr_check_entry *entry, const pgr_check_finding 
     print_excerpt(finding, width, paint, out);
     for (int32_t i = 0; i < finding->location_count; i++)
         if (finding->locations[i].line == 0 && finding->locations[i].path[0])
-            fprintf(out, "%s%*s =%s %s is not set by the file\n", paint->line, width, "",
-                    paint->off, finding->locations[i].path);
+            fprintf(out, "%s%*s =%s %s %s\n", paint->line, width, "", paint->off,
+                    finding->locations[i].path,
+                    finding->locations[i].set ? "is given by --set" : "is not set by the file");
     if (finding->help[0])
         fprintf(out, "%s%*s =%s help: %s\n", paint->line, width, "", paint->off, finding->help);
     fputs("\n", out);
@@ -136,6 +137,7 @@ static void print_count(int64_t count, const char *what, FILE *out) {
 static void print_entry(const pgr_check_entry *entry, const colours *paint, FILE *out) {
     int64_t errors = pgr_check_count(entry, PGR_ERROR);
     int64_t warnings = pgr_check_count(entry, PGR_WARNING);
+    char about[PGR_ABOUT_BYTES];
     for (int64_t i = 0; i < entry->count; i++)
         if (entry->findings[i].severity != PGR_NOTE)
             print_finding(entry, &entry->findings[i], paint, out);
@@ -143,9 +145,8 @@ static void print_entry(const pgr_check_entry *entry, const colours *paint, FILE
         if (entry->findings[i].severity == PGR_NOTE)
             print_note(&entry->findings[i], paint, out);
     print_name(entry->file, out);
-    if (entry->world_size != PGR_NIL)
-        fprintf(out, " at world size %" PRId64, entry->world_size);
-    fputs(": ", out);
+    pgr_check_about(entry, about, sizeof about);
+    fprintf(out, "%s: ", about);
     if (errors == 0 && warnings == 0) {
         fputs("good\n", out);
         return;

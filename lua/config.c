@@ -167,6 +167,8 @@ static void fail(lua_State *L, pgr_reader *reader) {
     }
     chunk_name(reader->name, shown, sizeof shown);
     int64_t line = split_line(clean, shown + 1, &text);
+    if (text[strspn(text, " ")] == '\0')
+        text = "it called error() without a message";
     end(reader, "PG002", line, missing_global_hint(clean), text);
 }
 

@@ -165,7 +165,11 @@ static bool parse_set(lua_State *L, pgr_reader *reader, const char *set) {
     skip_space(&in);
     if (*in.at) {
         lua_pop(L, 1);
-        return refuse(reader, set, "there is more behind the value; quote it: KEY=\"...\"");
+        return refuse(reader, set,
+                      *in.at == ','
+                          ? "this takes one value; several, as in KEY=2,4, go with `pgrun "
+                            "check` alone, and a list is {2, 4}"
+                          : "there is more behind the value; quote it: KEY=\"...\"");
     }
     return true;
 }

@@ -7,7 +7,9 @@
 
 const pgr_option pgr_option_table[] = {
     {"--set", "KEY=VALUE", BIT(RUN) | BIT(GROUPS) | BIT(CHECK),
-     "override a value of the config, as in --set parallel.tp=4; may be repeated"},
+     "override a value of the config, as in --set parallel.tp=4; may be repeated (check: one or "
+     "more "
+     "values, as in parallel.tp=2,4)"},
     {"--report", "DIR", BIT(RUN),
      "write the results to DIR/rows.jsonl, a line as soon as it is known"},
     {"--world-size", "N", BIT(GROUPS) | BIT(CHECK),
