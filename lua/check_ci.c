@@ -4,10 +4,12 @@
 #include "pgrun.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ANNOTATIONS 10 /* that GitHub shows of one step */
+#define ANNOTATIONS 10             /* that GitHub shows of one step */
+#define SUMMARY_BYTES (900 * 1024) /* of a step's summary; GitHub drops one of more than 1 MiB */
 
 /* ---- GitHub ---- */
 
@@ -60,10 +62,13 @@ static void put_markdown(const char *text, FILE *out) {
 
 static void print_row(const pgr_check_entry *entry, const pgr_check_finding *finding, FILE *out) {
     const pgr_check_location *at = pgr_check_place(finding);
+    char about[PGR_ABOUT_BYTES];
     fprintf(out, "| %s | %s | ", pgr_severity_name(finding->severity), finding->rule->code);
     put_markdown(entry->file, out);
     if (at)
         fprintf(out, ":%" PRId64, at->line);
+    pgr_check_about(entry, about, sizeof about);
+    put_markdown(about, out);
     fputs(" | ", out);
     put_markdown(finding->message, out);
     if (finding->help[0]) {
@@ -73,23 +78,25 @@ static void print_row(const pgr_check_entry *entry, const pgr_check_finding *fin
     fputs(" |\n", out);
 }
 
-/* Calls print for every finding, worst first, but for the first `skip` and behind the `most`-th. */
-static void each_finding(const pgr_check_report *report, int64_t skip, int64_t most, FILE *out,
-                         void (*print)(const pgr_check_entry *, const pgr_check_finding *,
-                                       FILE *)) {
+/* Calls print for every finding, worst first, but for the first `skip`, until `most` were printed
+ * or the file has `bytes`. Returns how many were. */
+static int64_t
+each_finding(const pgr_check_report *report, int64_t skip, int64_t most, long bytes, FILE *out,
+             void (*print)(const pgr_check_entry *, const pgr_check_finding *, FILE *)) {
     int64_t seen = 0;
     for (int severity = PGR_ERROR; severity >= PGR_NOTE; severity--) {
         for (int64_t i = 0; i < report->entry_count; i++) {
             const pgr_check_entry *entry = &report->entries[i];
             for (int64_t k = 0; k < entry->count; k++) {
-                if ((int)entry->findings[k].severity != severity)
+                if ((int)entry->findings[k].severity != severity || ++seen <= skip)
                     continue;
-                seen++;
-                if (seen > skip && seen <= most)
-                    print(entry, &entry->findings[k], out);
+                if (seen - skip > most || ftell(out) > bytes)
+                    return seen - 1 - skip;
+                print(entry, &entry->findings[k], out);
             }
         }
     }
+    return seen > skip ? seen - skip : 0;
 }
 
 static int64_t total(const pgr_check_report *report) {
@@ -104,32 +111,33 @@ static void print_totals(const pgr_check_report *report, FILE *out) {
             report->totals[PGR_NOTE]);
 }
 
-/* GitHub names this file; nothing else is read from the environment here. False where there is
- * none. */
-static bool write_summary(const pgr_check_report *report) {
+/* GitHub names this file; nothing else is read from the environment here. Returns how many findings
+ * it took. */
+static int64_t write_summary(const pgr_check_report *report, int64_t rest) {
     const char *name = getenv("GITHUB_STEP_SUMMARY");
     FILE *file = name && name[0] ? fopen(name, "a") : NULL;
     if (!file)
-        return false;
+        return 0;
     fputs("### ", file);
     print_totals(report, file);
     fputs("\n\n| severity | code | place | finding |\n| --- | --- | --- | --- |\n", file);
-    each_finding(report, ANNOTATIONS, INT64_MAX, file, print_row);
+    int64_t told = each_finding(report, ANNOTATIONS, rest, SUMMARY_BYTES, file, print_row);
     fputs("\n", file);
-    return fclose(file) == 0;
+    if (told < rest)
+        fprintf(file, "%" PRId64 " more findings are in the log.\n", rest - told);
+    return fclose(file) == 0 ? told : 0;
 }
 
 void pgr_check_github(const pgr_check_report *report, FILE *out) {
     int64_t rest = total(report) - ANNOTATIONS;
-    each_finding(report, 0, ANNOTATIONS, out, print_command);
+    each_finding(report, 0, ANNOTATIONS, LONG_MAX, out, print_command);
     print_totals(report, out);
-    if (rest > 0 && write_summary(report))
-        fprintf(out, "; %" PRId64 " more findings are in the job's summary\n", rest);
-    else if (rest > 0) {
-        fprintf(out, "; %" PRId64 " more findings:\n", rest);
-        each_finding(report, ANNOTATIONS, INT64_MAX, out, print_row);
-    } else
-        fputs("\n", out);
+    int64_t told = rest > 0 ? write_summary(report, rest) : 0;
+    if (told > 0)
+        fprintf(out, "; %" PRId64 " more findings are in the job's summary", told);
+    fputs(rest > told ? "; the other findings:\n" : "\n", out);
+    if (rest > told)
+        each_finding(report, ANNOTATIONS + told, rest, LONG_MAX, out, print_row);
 }
 
 /* ---- SARIF ---- */
@@ -163,6 +171,23 @@ static void print_uri(const char *path, FILE *out) {
     fputs("\"", out);
 }
 
+static void add_example(char *text, size_t bytes, const char *title, const char *example) {
+    size_t used = strlen(text);
+    if (example)
+        snprintf(text + used, bytes - used, "\n\n%s:\n\n```lua\n%s```", title, example);
+}
+
+/* What the page of a result shows: the rule, and as Markdown its examples too. */
+static void print_rule_help(const pgr_rule *rule, FILE *out) {
+    char text[8192];
+    snprintf(text, sizeof text, "%s", rule->why);
+    print_key("text", text, out);
+    add_example(text, sizeof text, rule->severity == PGR_NOTE ? "Example" : "Bad", rule->bad);
+    add_example(text, sizeof text, "Mended", rule->mended);
+    fputs(", ", out);
+    print_key("markdown", text, out);
+}
+
 static void print_rule(const pgr_rule *rule, FILE *out) {
     fputs("        {", out);
     print_key("id", rule->code, out);
@@ -170,6 +195,8 @@ static void print_rule(const pgr_rule *rule, FILE *out) {
     print_key("text", rule->title, out);
     fputs("}, \"fullDescription\": {", out);
     print_key("text", rule->why, out);
+    fputs("}, \"help\": {", out);
+    print_rule_help(rule, out);
     fprintf(out, "}, \"defaultConfiguration\": {\"level\": \"%s\"}}", sarif_level(rule->severity));
 }
 

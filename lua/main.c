@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
             code = print_error(&error);
     }
     status = flush_output(&error);
-    if (status != PGR_OK && code == 0)
-        code = print_error(&error);
+    if (status != PGR_OK)
+        code = print_error(&error); /* also in place of a 1, whose reason is lost */
     exit(code);
 }
