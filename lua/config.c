@@ -346,8 +346,10 @@ pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const cha
                          .error = error ? error : &unused,
                          .found = found};
     pgr_status status = pgr_sandbox_open(sandbox, seed_of(sets, set_count), reader.error);
-    if (status != PGR_OK)
+    if (status != PGR_OK) {
+        pgr_error_prefix(reader.error, "%s: ", name);
         return status;
+    }
     pgr_spec_init(&made);
     reader.out_of_memory = made.run.workloads.count == 0;
     status = load(&reader, sandbox);

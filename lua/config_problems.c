@@ -232,8 +232,10 @@ pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
         return PGR_OK;
     pgr_positions *positions = NULL;
     pgr_status status = pgr_positions_create(reader->text, reader->bytes, &positions, error);
-    if (status != PGR_OK)
+    if (status != PGR_OK) {
+        pgr_error_prefix(error, "%s: ", reader->name);
         return status;
+    }
     placed all[PROBLEMS_MAX];
     place(reader, positions, all);
     pgr_positions_free(positions);

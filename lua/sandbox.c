@@ -99,7 +99,7 @@ pgr_status pgr_sandbox_open(pgr_sandbox *sandbox, int64_t seed, pgr_error *error
     sandbox->refused = sandbox->over_memory = sandbox->over_instructions = false;
     sandbox->state = lua_newstate(limited_allocate, sandbox);
     if (!sandbox->state)
-        return pgr_error_set(error, PGR_LIMIT, "out of memory: the Lua state could not be made");
+        return pgr_error_set(error, PGR_LIMIT, "out of memory");
     memcpy(lua_getextraspace(sandbox->state), &sandbox, sizeof sandbox);
     lua_sethook(sandbox->state, count_hook, LUA_MASKCOUNT, HOOK_STEP);
     pgr_status status = pgr_sandbox_protect(sandbox, open_body, &seed, error);
