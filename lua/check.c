@@ -1,13 +1,17 @@
 /* check.c - `pgrun check`: which files, at which sizes, and what they end in. */
-#define _GNU_SOURCE /* asprintf */
 #include "check_report.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+static pgr_status no_memory(const char *file, pgr_error *error) {
+    return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", file);
+}
 
 /* ---- which files ---- */
 
@@ -16,13 +20,13 @@ static pgr_status add_file(pgr_check_report *report, const char *name, pgr_error
         int64_t room = report->file_room ? 2 * report->file_room : 64;
         void *grown = realloc(report->files, (size_t)room * sizeof *report->files);
         if (!grown)
-            return pgr_error_set(error, PGR_LIMIT, "out of memory");
+            return no_memory(name, error);
         report->files = grown;
         report->file_room = room;
     }
     report->files[report->file_count] = strdup(name);
     if (!report->files[report->file_count])
-        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        return no_memory(name, error);
     report->file_count++;
     return PGR_OK;
 }
@@ -47,25 +51,32 @@ static pgr_status add_member(pgr_check_report *report, const char *path, const c
     return ends_in_lua(name) ? add_file(report, path, error) : PGR_OK;
 }
 
+/* FOLDER/NAME, owned by the caller; NULL where memory is short. */
+static char *join_path(const char *folder, const char *name) {
+    size_t length = strlen(folder), bytes = length + strlen(name) + 2;
+    const char *joint = length > 0 && folder[length - 1] == '/' ? "" : "/";
+    char *path = malloc(bytes);
+    if (path)
+        snprintf(path, bytes, "%s%s%s", folder, joint, name);
+    return path;
+}
+
 static pgr_status add_below(pgr_check_report *report, const char *folder, int depth,
                             pgr_error *error) {
     enum { DEEPEST = 64 };
     if (depth > DEEPEST)
         return pgr_error_set(error, PGR_LIMIT, "%s: folders more than %d deep", folder, DEEPEST);
     DIR *opened = opendir(folder);
+    if (!opened && errno == ENOMEM)
+        return no_memory(folder, error);
     if (!opened)
         return add_file(report, folder, error); /* its reading says why, as PG001 */
     pgr_status status = PGR_OK;
     struct dirent *member;
     while (status == PGR_OK && (member = readdir(opened)) != NULL) {
-        char *path;
-        size_t length = strlen(folder);
-        const char *joint = length > 0 && folder[length - 1] == '/' ? "" : "/";
-        if (asprintf(&path, "%s%s%s", folder, joint, member->d_name) < 0) {
-            status = pgr_error_set(error, PGR_LIMIT, "out of memory");
-            break;
-        }
-        status = add_member(report, path, member->d_name, depth, error);
+        char *path = join_path(folder, member->d_name);
+        status = path ? add_member(report, path, member->d_name, depth, error)
+                      : no_memory(folder, error);
         free(path);
     }
     closedir(opened);
@@ -99,16 +110,16 @@ static pgr_status find_files(pgr_check_report *report, pgr_error *error) {
 
 pgr_check_finding *pgr_check_add(pgr_check_entry *entry, const char *code, const char *message,
                                  const char *help) {
-    void *grown = realloc(entry->findings, (size_t)(entry->count + 1) * sizeof *entry->findings);
+    const pgr_rule *rule = pgr_rule_find(code);
+    void *grown =
+        rule ? realloc(entry->findings, (size_t)(entry->count + 1) * sizeof *entry->findings)
+             : NULL;
     if (!grown)
         return NULL;
     entry->findings = grown;
-    pgr_check_finding *finding = &entry->findings[entry->count];
+    pgr_check_finding *finding = &entry->findings[entry->count++];
     memset(finding, 0, sizeof *finding);
-    finding->rule = pgr_rule_find(code);
-    if (!finding->rule)
-        return NULL;
-    entry->count++;
+    finding->rule = rule;
     finding->severity = finding->rule->severity;
     snprintf(finding->message, sizeof finding->message, "%s", message);
     snprintf(finding->help, sizeof finding->help, "%s", help);
@@ -139,7 +150,7 @@ static pgr_check_entry *add_entry(pgr_check_report *report, const char *file,
         int64_t room = report->entry_room ? 2 * report->entry_room : 64;
         void *grown = realloc(report->entries, (size_t)room * sizeof *report->entries);
         if (!grown) {
-            pgr_error_set(error, PGR_LIMIT, "out of memory");
+            no_memory(file, error);
             return NULL;
         }
         report->entries = grown;
@@ -150,14 +161,17 @@ static pgr_check_entry *add_entry(pgr_check_report *report, const char *file,
     return entry;
 }
 
+const char *pgr_check_reason(const char *message, const char *file) {
+    size_t prefix = strlen(file);
+    bool named = strncmp(message, file, prefix) == 0 && strncmp(message + prefix, ": ", 2) == 0;
+    return named ? message + prefix + 2 : message;
+}
+
 /* A file that cannot be read is a finding, and the others are still checked. */
 static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr_error *error) {
     const pgr_options *options = report->options;
     struct stat about;
-    size_t prefix = strlen(file);
-    const char *reason = error->message;
-    if (strncmp(reason, file, prefix) == 0 && strncmp(reason + prefix, ": ", 2) == 0)
-        reason += prefix + 2;
+    const char *reason = pgr_check_reason(error->message, file);
     if (stat(file, &about) == 0 && S_ISDIR(about.st_mode))
         reason = "the folder has no *.lua file that can be read";
     pgr_check_entry *entry =
@@ -165,47 +179,62 @@ static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr
                   options->world_size_count > 0 ? options->world_sizes[0] : PGR_NIL, error);
     if (!entry || !pgr_check_add(entry, "PG001", reason,
                                  "give a Lua file that returns a table, or a folder of them"))
-        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        return no_memory(file, error);
     return PGR_OK;
 }
 
-/* Whether `path`, a real one, lies below `folder`; the root is no folder that one means. */
-static bool lies_below(const char *path, const char *folder) {
-    char *real = realpath(folder, NULL);
-    size_t length = real ? strlen(real) : 0;
-    bool below = length > 1 && strncmp(path, real, length) == 0 && path[length] == '/';
-    free(real);
-    return below;
+/* The path without links in it, in PATH_MAX bytes. PGR_INVALID where there is none. */
+static pgr_status resolve(const char *file, char *path, pgr_error *error) {
+    if (realpath(file, path))
+        return PGR_OK;
+    if (errno == ENOMEM)
+        return no_memory(file, error);
+    return pgr_error_set(error, PGR_INVALID, "the symbolic link cannot be followed: %s",
+                         strerror(errno));
+}
+
+/* Whether `path`, a real one, lies below `folder`; the root is no folder that one means. PGR_LIMIT
+ * where memory is short. */
+static pgr_status lies_below(const char *path, const char *folder, bool *below, pgr_error *error) {
+    char real[PATH_MAX];
+    pgr_status status = resolve(folder, real, error);
+    size_t length = status == PGR_OK ? strlen(real) : 0;
+    if (status == PGR_LIMIT)
+        return status;
+    *below = length > 1 && strncmp(path, real, length) == 0 && path[length] == '/';
+    return PGR_OK;
 }
 
 /* Whether it lies in the folder of `file` or below it. */
-static bool lies_beside(const char *path, const char *file) {
-    char *folder = strdup(file), *slash = folder ? strrchr(folder, '/') : NULL;
-    if (slash)
-        *slash = '\0';
-    bool beside = folder && lies_below(path, slash ? folder : ".");
-    free(folder);
-    return beside;
+static pgr_status lies_beside(const char *path, const char *file, bool *beside, pgr_error *error) {
+    char folder[PATH_MAX];
+    const char *slash = strrchr(file, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
+    return lies_below(path, folder, beside, error);
 }
 
 /* A link may not pull a file of the machine into a public log, for an excerpt quotes it. It is
  * followed to a *.lua file below a named folder; a link that is itself named, as a shell's `*.lua`
- * does, also to one beside it or below the current folder. */
-static bool leads_out(const char *file, const pgr_options *options) {
+ * does, also to one beside it or below the current folder. PGR_INVALID for any other, and for one
+ * that nobody can tell of. */
+static pgr_status check_link(const char *file, const pgr_options *options, pgr_error *error) {
     struct stat about;
+    char target[PATH_MAX];
     if (lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
-        return false;
-    char *target = realpath(file, NULL);
-    if (!target)
-        return false; /* told by its reading */
+        return PGR_OK;
+    pgr_status status = resolve(file, target, error);
     bool inside = false;
-    for (int i = 0; i < options->file_count && !inside; i++)
-        inside = strcmp(file, options->files[i]) == 0
-                     ? lies_below(target, ".") || lies_beside(target, file)
-                     : lies_below(target, options->files[i]);
-    bool out = !inside || !ends_in_lua(target);
-    free(target);
-    return out;
+    for (int i = 0; i < options->file_count && status == PGR_OK && !inside; i++) {
+        bool named = strcmp(file, options->files[i]) == 0;
+        status = lies_below(target, named ? "." : options->files[i], &inside, error);
+        if (status == PGR_OK && named && !inside)
+            status = lies_beside(target, file, &inside, error);
+    }
+    if (status != PGR_OK || (inside && ends_in_lua(target)))
+        return status;
+    return pgr_error_set(error, PGR_INVALID,
+                         "this symbolic link leads to no *.lua file of the checked folder, so it "
+                         "is not followed");
 }
 
 static void apply_strict(pgr_check_report *report, pgr_check_entry *entry) {
@@ -219,12 +248,9 @@ static void apply_strict(pgr_check_report *report, pgr_check_entry *entry) {
 static pgr_status check_file(pgr_check_report *report, const char *file, pgr_error *error) {
     const pgr_options *options = report->options;
     pgr_config_text text;
-    pgr_status status =
-        leads_out(file, options)
-            ? pgr_error_set(error, PGR_INVALID,
-                            "this symbolic link leads to no *.lua file of the checked folder, so "
-                            "it is not followed")
-            : pgr_config_read(file, &text, error);
+    pgr_status status = check_link(file, options, error);
+    if (status == PGR_OK)
+        status = pgr_config_read(file, &text, error);
     if (status == PGR_INVALID)
         return add_unreadable(report, file, error);
     if (status != PGR_OK)

@@ -21,6 +21,8 @@
 #define CHILD_WALL_SECONDS 30.0        /* for a machine that gives the child no time */
 #define CHILD_MEMORY ((rlim_t)1 << 30) /* bytes of address space */
 #define CHILD_FINDINGS 256             /* told of one config: the worst */
+#define HELP_LIMIT "a config is a table and a little arithmetic; take out what loops or grows"
+#define HELP_MEMORY "the config was not checked; check it again where more memory is free"
 #define CHILD_MAGIC UINT64_C(0x50475243484b3031)
 
 /* What the child sends: one header, then `count` records. The same program wrote it, so the layout
@@ -155,7 +157,8 @@ static bool run_child(int pipe, const child_task *task) {
                    : found.count < CHILD_FINDINGS ? found.count
                                                   : CHILD_FINDINGS;
     if (status != PGR_OK)
-        snprintf(header.message, sizeof header.message, "%.1000s", error.message);
+        snprintf(header.message, sizeof header.message, "%.1000s",
+                 status == PGR_LIMIT ? pgr_check_reason(error.message, task->name) : error.message);
     return send_bytes(pipe, &header, sizeof header) &&
            send_findings(pipe, task, &found, &places, header.count);
 }
@@ -168,34 +171,37 @@ typedef struct answer {
     size_t count;
 } answer;
 
-/* Reads until the child closes the pipe; false where it says too much or takes too long. */
-static bool read_answer(int pipe, answer *said) {
+/* Reads until the child closes the pipe. PGR_LIMIT where memory is short, PGR_TIMEOUT where the
+ * child takes too long, says too much or cannot be heard. */
+static pgr_status read_answer(int pipe, answer *said) {
     const size_t most = sizeof(child_header) + CHILD_FINDINGS * sizeof(child_record);
     size_t room = 16 * 1024;
     double end = pgr_clock_seconds() + CHILD_WALL_SECONDS;
     said->bytes = malloc(room);
     said->count = 0;
     while (said->bytes) {
+        if (said->count > most)
+            return PGR_TIMEOUT;
         if (said->count == room) {
             room = 4 * room > most ? most + 1 : 4 * room;
-            void *grown = said->count > most ? NULL : realloc(said->bytes, room);
+            void *grown = realloc(said->bytes, room);
             if (!grown)
-                return false;
+                return PGR_LIMIT;
             said->bytes = grown;
         }
         struct pollfd wait = {.fd = pipe, .events = POLLIN};
         double left = end - pgr_clock_seconds();
         int ready = left <= 0 ? 0 : poll(&wait, 1, (int)(left * 1000) + 1);
         if (ready == 0)
-            return false;
+            return PGR_TIMEOUT;
         ssize_t got = ready < 0 ? -1 : read(pipe, said->bytes + said->count, room - said->count);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
-            return got == 0;
+            return got == 0 ? PGR_OK : PGR_TIMEOUT;
         said->count += (size_t)got;
     }
-    return false;
+    return PGR_LIMIT;
 }
 
 /* A place as it may be printed, whatever the bytes say. */
@@ -213,49 +219,54 @@ static void take_place(pgr_check_location *place) {
         place->caret_width = 0;
 }
 
-/* The record as a finding; false where it is none. */
-static bool take_record(child_record *record, pgr_check_entry *entry) {
+/* The record as a finding. PGR_INVALID where it is none, PGR_LIMIT where memory is short. */
+static pgr_status take_record(child_record *record, pgr_check_entry *entry) {
     record->code[sizeof record->code - 1] = '\0';
     record->message[sizeof record->message - 1] = '\0';
     record->help[sizeof record->help - 1] = '\0';
-    if (record->place_count < 0 || record->place_count > PGR_DIAGNOSTIC_PATHS)
-        return false;
+    if (record->place_count < 0 || record->place_count > PGR_DIAGNOSTIC_PATHS ||
+        !pgr_rule_find(record->code))
+        return PGR_INVALID;
     pgr_check_finding *finding = pgr_check_add(entry, record->code, record->message, record->help);
     if (!finding)
-        return false;
+        return PGR_LIMIT;
     finding->location_count = record->place_count;
     for (int32_t i = 0; i < record->place_count; i++) {
         take_place(&record->places[i]);
         finding->locations[i] = record->places[i];
     }
-    return true;
+    return PGR_OK;
 }
 
-static bool take_answer(const child_task *task, const answer *said, child_header *header,
-                        pgr_check_entry *entry) {
+/* The same for all that the child said. */
+static pgr_status take_answer(const child_task *task, const answer *said, child_header *header,
+                              pgr_check_entry *entry) {
+    pgr_status status = PGR_OK;
     if (said->count < sizeof *header)
-        return false;
+        return PGR_INVALID;
     memcpy(header, said->bytes, sizeof *header);
     header->message[sizeof header->message - 1] = '\0';
     if (header->magic != CHILD_MAGIC || header->count < 0 || header->count > CHILD_FINDINGS ||
         header->status < PGR_OK || header->status > PGR_INTERNAL ||
         said->count != sizeof *header + (size_t)header->count * sizeof(child_record))
-        return false;
-    for (int64_t i = 0; i < header->count; i++) {
+        return PGR_INVALID;
+    for (int64_t i = 0; i < header->count && status == PGR_OK; i++) {
         child_record record;
         memcpy(&record, said->bytes + sizeof *header + (size_t)i * sizeof record, sizeof record);
-        if (!take_record(&record, entry))
-            return false;
+        status = take_record(&record, entry);
     }
-    entry->world_size = header->world_size != PGR_NIL ? header->world_size : task->world_size;
-    return true;
+    bool chosen = header->status == PGR_OK && header->world_size != PGR_NIL;
+    entry->world_size = chosen ? header->world_size : task->world_size;
+    return status;
 }
 
-static pgr_status add_limit(pgr_check_entry *entry, const char *why, pgr_error *error) {
-    if (pgr_check_add(entry, "PG003", why,
-                      "a config is a table and a little arithmetic; take out what loops or grows"))
-        return PGR_OK;
-    return pgr_error_set(error, PGR_LIMIT, "out of memory");
+static pgr_status no_memory(const pgr_check_entry *entry, pgr_error *error) {
+    return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", entry->file);
+}
+
+static pgr_status add_limit(pgr_check_entry *entry, const char *why, const char *help,
+                            pgr_error *error) {
+    return pgr_check_add(entry, "PG003", why, help) ? PGR_OK : no_memory(entry, error);
 }
 
 /* Says how a child ended that gave no answer. */
@@ -270,22 +281,27 @@ static pgr_status add_ended(pgr_check_entry *entry, int ended, bool finished, pg
                  by, strsignal(by));
     else
         snprintf(why, sizeof why, "the process that read the config gave no answer");
-    return add_limit(entry, why, error);
+    return add_limit(entry, why, HELP_LIMIT, error);
 }
 
 static pgr_status conclude(const child_task *task, const answer *said, int ended, bool finished,
                            pgr_check_entry *entry, pgr_error *error) {
     child_header header;
     bool good = finished && WIFEXITED(ended) && WEXITSTATUS(ended) == 0;
-    if (!good || !take_answer(task, said, &header, entry)) {
+    pgr_status taken = good ? take_answer(task, said, &header, entry) : PGR_INVALID;
+    if (taken == PGR_LIMIT)
+        return no_memory(entry, error);
+    if (taken != PGR_OK) {
         entry->count = 0;
         return add_ended(entry, ended, finished, error);
     }
     if (header.status == PGR_OK)
         return PGR_OK;
     pgr_check_clean(header.message);
-    if (header.status == PGR_LIMIT || header.status == PGR_INVALID)
-        return add_limit(entry, header.message, error);
+    if (header.status == PGR_LIMIT)
+        return add_limit(entry, header.message, HELP_MEMORY, error);
+    if (header.status == PGR_INVALID)
+        return add_limit(entry, header.message, HELP_LIMIT, error);
     return pgr_error_set(error, (pgr_status)header.status, "%s", header.message);
 }
 
@@ -293,12 +309,14 @@ static pgr_status collect(pid_t child, int pipe, const child_task *task, pgr_che
                           pgr_error *error) {
     answer said;
     int ended = 0;
-    bool finished = read_answer(pipe, &said);
-    if (!finished)
+    pgr_status heard = read_answer(pipe, &said);
+    if (heard != PGR_OK)
         kill(child, SIGKILL);
     while (waitpid(child, &ended, 0) < 0 && errno == EINTR)
         ;
-    pgr_status status = conclude(task, &said, ended, finished, entry, error);
+    pgr_status status = heard == PGR_LIMIT
+                            ? no_memory(entry, error)
+                            : conclude(task, &said, ended, heard == PGR_OK, entry, error);
     free(said.bytes);
     return status;
 }

@@ -68,7 +68,7 @@ pgr_status pgr_check_matrix_create(const pgr_options *options, pgr_check_matrix 
                                    pgr_error *error);
 void pgr_check_matrix_free(pgr_check_matrix *matrix);
 
-/* Adds a finding to an entry; NULL where memory is short. */
+/* Adds a finding to an entry; NULL where memory is short, or where no rule has the code. */
 pgr_check_finding *pgr_check_add(pgr_check_entry *entry, const char *code, const char *message,
                                  const char *help);
 
@@ -79,10 +79,13 @@ int64_t pgr_check_count(const pgr_check_entry *entry, pgr_severity severity);
  * else NULL. */
 const pgr_check_location *pgr_check_place(const pgr_check_finding *finding);
 
+/* The message without "FILE: " in front, for a finding, which names its file by itself. */
+const char *pgr_check_reason(const char *message, const char *file);
+
 /* Evaluates a config in a child process with limits on its processor time and memory, with the
- * entry's choice and at its world size, and adds what it found to `entry`. A child that dies or
- * runs over gives PG003. PGR_USAGE for a wrong --set, and an error of the system where no child can
- * be started. */
+ * entry's choice and at its world size, and adds what it found to `entry`. A child that dies, runs
+ * over or has no memory gives PG003. PGR_USAGE for a wrong --set, PGR_LIMIT where this process has
+ * no memory for what the child found, and an error of the system where no child can be started. */
 pgr_status pgr_check_in_child(const char *text, size_t bytes, pgr_check_entry *entry,
                               pgr_error *error);
 
@@ -95,6 +98,9 @@ void pgr_check_about(const pgr_check_entry *entry, char *text, size_t bytes);
 
 /* Makes a text printable and valid UTF-8 in one line, in place. */
 void pgr_check_clean(char *text);
+
+/* Writes a text as pgr_check_clean would make it. */
+void pgr_check_put(const char *text, FILE *out);
 
 /* The formats. Each writes the whole report. */
 void pgr_check_text(const pgr_check_report *report, FILE *out);

@@ -61,6 +61,17 @@ void pgr_check_clean(char *text) {
     *out = '\0';
 }
 
+void pgr_check_put(const char *text, FILE *out) {
+    size_t left = strlen(text);
+    while (left > 0) {
+        char copy[4];
+        int written, read = copy_character(copy, &written, text, left);
+        fwrite(copy, 1, (size_t)written, out);
+        text += read;
+        left -= (size_t)read;
+    }
+}
+
 /* How many bytes the value at `text` has: a word or number, a string, or one character. */
 static size_t value_bytes(const char *text, size_t bytes) {
     size_t length = 0;

@@ -22,14 +22,6 @@ static const colours *choose_paint(FILE *out) {
     return wanted ? &coloured : &plain;
 }
 
-static void print_name(const char *name, FILE *out) {
-    char *clean = strdup(name);
-    if (clean)
-        pgr_check_clean(clean);
-    fputs(clean ? clean : "?", out);
-    free(clean);
-}
-
 static int compare_locations(const void *a, const void *b) {
     const pgr_check_location *x = a, *y = b;
     if (x->line != y->line)
@@ -108,7 +100,7 @@ static void print_finding(const pgr_check_entry *entry, const pgr_check_finding 
     }
     print_head(finding, paint, out);
     fprintf(out, "%s%*s-->%s ", paint->line, width, "", paint->off);
-    print_name(entry->file, out);
+    pgr_check_put(entry->file, out);
     if (first)
         fprintf(out, ":%" PRId64 ":%" PRId64, first->line, first->column);
     fputs("\n", out);
@@ -144,7 +136,7 @@ static void print_entry(const pgr_check_entry *entry, const colours *paint, FILE
     for (int64_t i = 0; i < entry->count && errors == 0; i++)
         if (entry->findings[i].severity == PGR_NOTE)
             print_note(&entry->findings[i], paint, out);
-    print_name(entry->file, out);
+    pgr_check_put(entry->file, out);
     pgr_check_about(entry, about, sizeof about);
     fprintf(out, "%s: ", about);
     if (errors == 0 && warnings == 0) {

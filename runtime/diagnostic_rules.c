@@ -24,7 +24,8 @@ const pgr_rule pgr_rules[] = {
     RULE_ERROR("PG003", "the config is over the sandbox's limit",
                "Configs come from pull requests, so instructions, memory and time are limited "
                "while one is evaluated. A layout needs a few thousand instructions; a config that "
-               "needs millions loops for ever or builds what no layout has.",
+               "needs millions loops for ever or builds what no layout has. Where the machine has "
+               "no memory left to evaluate a config, that is told here too.",
                "while true do end\n"
                "return { parallel = { tp = 2 } }\n",
                "return { parallel = { tp = 2 } }\n"),

@@ -288,6 +288,19 @@ describe("pgrun check, with files that do harm,", function()
     assert.is_true(got.files[4].valid)
   end)
 
+  it("names a link that leads nowhere", function()
+    local path = folder({ ["c.lua"] = good })
+    os.execute(("ln -s missing.lua %s/a.lua && ln -s b.lua %s/b.lua"):format(path, path))
+    local got, status = check(path)
+    remove(path)
+    assert.equal(1, status)
+    for i, why in ipairs({ "No such file or directory", "Too many levels of symbolic links" }) do
+      assert.equal("PG001", got.files[i].diagnostics[1].code)
+      assert.equal("the symbolic link cannot be followed: " .. why, got.files[i].diagnostics[1].message)
+    end
+    assert.is_true(got.files[3].valid)
+  end)
+
   it("says that a folder holds none", function()
     local path = folder({ ["a.txt"] = "" })
     local got, status = check(path)
