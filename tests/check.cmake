@@ -3,3 +3,12 @@ add_executable(check_test unit/check_test.c)
 target_link_libraries(check_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
 add_test(NAME unit/check COMMAND check_test)
 set_tests_properties(unit/check PROPERTIES LABELS "unit;check" TIMEOUT 60)
+
+# `pgrun check` where memory is short. --wrap is for all of the program, not for what it loads.
+add_executable(check_memory_test unit/check_memory_test.c)
+target_link_libraries(check_memory_test PRIVATE pgrun_check PkgConfig::LUA PkgConfig::CMOCKA)
+foreach(name malloc calloc realloc strdup free realpath opendir)
+  target_link_options(check_memory_test PRIVATE -Wl,--wrap=${name})
+endforeach()
+add_test(NAME check/memory COMMAND check_memory_test ${PROJECT_SOURCE_DIR})
+set_tests_properties(check/memory PROPERTIES LABELS "unit;check" TIMEOUT 120)
