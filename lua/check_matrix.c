@@ -43,12 +43,12 @@ static pgr_status add_text(pgr_check_matrix *matrix, const char *set, size_t key
                              set);
     void *grown = realloc(matrix->texts, (size_t)(matrix->text_count + 1) * sizeof *matrix->texts);
     if (!grown)
-        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        return pgr_error_set(error, PGR_LIMIT, "--set: out of memory");
     matrix->texts = grown;
     size_t length = (size_t)(end - value);
     char *text = malloc(key + 1 + length + 1);
     if (!text)
-        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        return pgr_error_set(error, PGR_LIMIT, "--set: out of memory");
     memcpy(text, set, key + 1);
     memcpy(text + key + 1, value, length);
     text[key + 1 + length] = '\0';
@@ -96,7 +96,7 @@ static pgr_status multiply(pgr_check_matrix *matrix, const axis *axes, int axis_
     }
     matrix->choices = calloc((size_t)count, sizeof *matrix->choices);
     if (!matrix->choices)
-        return pgr_error_set(error, PGR_LIMIT, "out of memory");
+        return pgr_error_set(error, PGR_LIMIT, "--set: out of memory");
     matrix->count = count;
     for (int64_t c = 0; c < count; c++) {
         pgr_check_choice *choice = &matrix->choices[c];
