@@ -8,13 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROBLEMS_MAX 256
+#define PROBLEMS_MAX 200 /* listed of one config */
 #define WORD_MAX 63
 
 void pgr_problem_add(pgr_reader *reader, const char *code, const char *path, const char *format,
                      ...) {
-    if (reader->problem_count >= PROBLEMS_MAX)
+    if (reader->problem_count >= PROBLEMS_MAX) {
+        reader->problems_left_out++;
         return;
+    }
     if (reader->problem_count == reader->problem_room) {
         size_t room = reader->problem_room ? 2 * reader->problem_room : 8;
         void *grown = realloc(reader->problems, room * sizeof *reader->problems);
@@ -161,9 +163,9 @@ static pgr_status tell_all(const pgr_reader *reader, const placed *all, pgr_erro
         used +=
             (size_t)snprintf(message + used, sizeof message - used, "%s%s", used ? "\n" : "", line);
     }
-    if (told < reader->problem_count)
-        snprintf(message + used, sizeof message - used, "\n... and %zu more problems",
-                 reader->problem_count - told);
+    size_t rest = reader->problem_count - told + reader->problems_left_out;
+    if (rest > 0)
+        snprintf(message + used, sizeof message - used, "\n... and %zu more problems", rest);
     return pgr_error_set(error, PGR_INVALID, "%s", message);
 }
 
@@ -243,5 +245,8 @@ pgr_status pgr_problems_report(pgr_reader *reader, pgr_error *error) {
         return tell_all(reader, all, error);
     for (size_t i = 0; i < reader->problem_count; i++)
         find(reader, &all[i]);
+    if (reader->problems_left_out > 0)
+        pgr_diagnose(reader->found, "PG003", "", "mend these first, then check again",
+                     "%zu more problems are not listed", reader->problems_left_out);
     return PGR_INVALID;
 }

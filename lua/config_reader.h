@@ -25,6 +25,7 @@ typedef struct pgr_reader {
     pgr_spec *spec; /* filled as the keys are read; freed by the caller where that fails */
     pgr_problem *problems;
     size_t problem_count, problem_room;
+    size_t problems_left_out; /* beyond those that are listed */
     bool out_of_memory;
     pgr_status status; /* set by a step that ends the reading, with *error or a finding */
     pgr_error *error;

@@ -5,3 +5,10 @@ foreach(what package mpirun)
 endforeach()
 set_tests_properties(install_package PROPERTIES LABELS install TIMEOUT 120)
 set_tests_properties(install_mpirun PROPERTIES LABELS "install;mpi" TIMEOUT 120)
+
+# The linter alone, built without MPI and BLAS and run without them. It is a build of its own, so one
+# preset does it.
+if(NOT PGRUN_SANITIZE)
+  add_test(NAME install_chroot COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/chroot.sh ${PROJECT_SOURCE_DIR})
+  set_tests_properties(install_chroot PROPERTIES LABELS "install;check" TIMEOUT 180 SKIP_RETURN_CODE 77)
+endif()

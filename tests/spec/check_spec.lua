@@ -210,6 +210,63 @@ describe("pgrun check", function()
     assert.equal(1, status)
   end)
 
+  it("checks every value of --set with every other, at every size", function()
+    local path = shell.file(good)
+    local got, status = check(path, "--world-size", "8,12", "--set", "parallel.tp=9",
+      "--set", "parallel.tp=2, 4", "--set", "parallel.pp=1,3", "--set", "padding.packed={4,8}")
+    local seen = {}
+    for _, file in ipairs(got.files) do
+      assert.equal("{4,8}", file.set["padding.packed"])
+      seen[#seen + 1] = ("tp %d pp %d world %d %s"):format(file.set["parallel.tp"], file.set["parallel.pp"],
+        file.world_size, file.valid)
+    end
+    assert.same({ "tp 2 pp 1 world 8 true", "tp 2 pp 1 world 12 true", "tp 2 pp 3 world 8 false",
+      "tp 2 pp 3 world 12 true", "tp 4 pp 1 world 8 true", "tp 4 pp 1 world 12 true", "tp 4 pp 3 world 8 false",
+      "tp 4 pp 3 world 12 true" }, seen)
+    assert.equal(1, status)
+
+    local text = pgrun("check", path, "--world-size", "8", "--set", "parallel.tp=2,3", "--set", "model.heads=8").out
+    os.remove(path)
+    assert.is_truthy(text:find("\n" .. path .. " at world size 8 with parallel.tp=3: 2 errors", 1, true))
+    assert.is_truthy(text:find("\n   = parallel.tp is given by --set\n", 1, true))
+  end)
+
+  it("refuses values of --set that are missing or too many", function()
+    local path = shell.file(good)
+    local many = "1" .. (",1"):rep(64)
+    for _, case in ipairs({ { "parallel.tp=2,,4", "a value is missing" }, { "parallel.tp=2,", "a value is missing" },
+      { "parallel.tp=" .. many, "more than 4096 combinations" } }) do
+      local got = pgrun("check", path, "--set", case[1], "--set", "parallel.pp=" .. many)
+      assert.equal(2, got.status)
+      assert.equal("", got.out)
+      assert.is_truthy(got.err:find(case[2], 1, true), got.err)
+    end
+    local got = pgrun("groups", path, "--set", "parallel.tp=2,4")
+    os.remove(path)
+    assert.equal(2, got.status)
+    assert.is_truthy(got.err:find("`pgrun check`", 1, true))
+  end)
+
+  it("says so where its output cannot be written, whatever it found", function()
+    for _, text in ipairs({ good, bad }) do
+      local path = shell.file(text)
+      local got = shell.command(program .. " check " .. path .. " > /dev/full")
+      os.remove(path)
+      assert.equal(3, got.status)
+      assert.is_truthy(got.err:find("cannot write to standard output", 1, true))
+    end
+  end)
+
+  it("says how many problems it leaves out", function()
+    local names = {}
+    for i = 1, 300 do
+      names[i] = ("k%d = 1"):format(i)
+    end
+    local file = check_text("return { parallel = {}, " .. table.concat(names, ", ") .. " }")
+    assert.equal(201, #file.diagnostics)
+    assert.equal("100 more problems are not listed", codes(file).PG003.message)
+  end)
+
   it("refuses a wrong --set as wrong usage", function()
     local path = shell.file(good)
     local got = pgrun("check", path, "--set", "parallel.tq=4")
@@ -288,6 +345,24 @@ describe("pgrun check, with files that do harm,", function()
     assert.is_true(got.files[4].valid)
   end)
 
+  it("follows a link that is named itself only to a file beside it or below the current folder", function()
+    local outside = folder({ ["o.lua"] = "secret =" })
+    local path = folder({ ["in/c.lua"] = good, ["near/e.lua"] = good })
+    os.execute(("cd %s/in && ln -s c.lua a.lua && ln -s ../near/e.lua b.lua && ln -s %s/o.lua d.lua && ln -s "
+      .. "/etc/passwd e.lua"):format(path, outside))
+    local line = ("cd %%s && %s check --format json %s/in/*.lua"):format(program, path)
+    local near, far = shell.command(line:format(path)).out, shell.command(line:format("/")).out
+    remove(path)
+    remove(outside)
+    assert.is_nil((near .. far):find("secret", 1, true))
+    assert.is_nil((near .. far):find("root:", 1, true))
+    local valid = {}
+    for i = 1, 5 do -- a, b, c, d, e
+      valid[i] = ("%s %s"):format(json.decode(near).files[i].valid, json.decode(far).files[i].valid)
+    end
+    assert.same({ "true true", "true false", "true true", "false false", "false false" }, valid)
+  end)
+
   it("names a link that leads nowhere", function()
     local path = folder({ ["c.lua"] = good })
     os.execute(("ln -s missing.lua %s/a.lua && ln -s b.lua %s/b.lua"):format(path, path))
@@ -347,6 +422,30 @@ describe("the format", function()
     assert.is_truthy(got.out:find("%0Ahelp: tp can be 1, 2, 4", 1, true))
     assert.is_truthy(rest:find("| warning | PG050 |", 1, true))
     assert.is_truthy(rest:find("| error | PG012 |", 1, true))
+  end)
+
+  it("github's summary stays below what GitHub takes, and the log has the others", function()
+    local names, summary = {}, os.tmpname()
+    for i = 1, 190 do
+      names[i] = ("%s%d = 1"):format(("k"):rep(100), i)
+    end
+    local many = folder({})
+    for i = 1, 40 do
+      local file = assert(io.open(("%s/%02d.lua"):format(many, i), "wb"))
+      file:write("return { parallel = {}, " .. table.concat(names, ", ") .. " }")
+      file:close()
+    end
+    local got = shell.command(("GITHUB_STEP_SUMMARY=%s %s check --format github %s"):format(summary, program, many))
+    local file = assert(io.open(summary))
+    local rest = file:read("a")
+    file:close()
+    os.remove(summary)
+    remove(many)
+    local in_summary, in_log = select(2, rest:gsub("\n| error |", "")), select(2, got.out:gsub("\n| error |", ""))
+    assert.is_true(#rest < 1024 * 1024, #rest)
+    assert.is_true(in_log > 0)
+    assert.equal(40 * 190, 10 + in_summary + in_log)
+    assert.is_truthy(rest:find(("\n%d more findings are in the log.\n"):format(in_log), 1, true))
   end)
 
   it("github tells all without a summary, too", function()
