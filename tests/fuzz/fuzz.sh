@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 printf 'int LLVMFuzzerTestOneInput(const char *b, long n) { return b && n < 0; }\n' >"$build/probe.c"
 if ! clang -fsanitize=fuzzer,address,undefined "$build/probe.c" -o "$build/probe" 2>"$build/probe.log"; then
-    echo "skipped: no clang that has libFuzzer (Debian: clang and libclang-rt-14-dev); see $build/probe.log"
+    echo "skipped: no clang that has libFuzzer (Debian: clang and libclang-rt-dev); see $build/probe.log"
     exit 77
 fi
 cmake -S . -B "$build" --preset fuzz >"$build/configure.log" || { cat "$build/configure.log"; exit 1; }
