@@ -2,7 +2,6 @@
  * may loop where no count sees it, or break the interpreter, and the parent must report that and go
  * on. So the child has limits that the kernel enforces and no files, and what it says is read as
  * bytes. */
-#include "check.h"
 #include "check_report.h"
 
 #include <errno.h>
@@ -12,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHILD_CPU_SECONDS 2            /* of processor time */
@@ -61,11 +60,20 @@ static void limit(int resource, rlim_t soft, rlim_t hard) {
     setrlimit(resource, &now);
 }
 
-static void limit_child(void) {
-    struct itimerval timer = {.it_value = {CHILD_CPU_US / 1000000, CHILD_CPU_US % 1000000}};
+/* Ends this process by SIGPROF after so much processor time. The clock is the exact one of the
+ * scheduler; an interval timer counts ticks, of which a loaded machine loses some. */
+static void start_timer(int64_t us) {
+    struct sigevent ends = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGPROF};
+    struct itimerspec after = {.it_value = {us / 1000000, us % 1000000 * 1000}};
+    timer_t timer;
     signal(SIGPROF, SIG_DFL);
+    if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &ends, &timer) == 0)
+        timer_settime(timer, 0, &after, NULL);
+}
+
+static void limit_child(void) {
     signal(SIGXCPU, SIG_DFL);
-    setitimer(ITIMER_PROF, &timer, NULL);
+    start_timer(CHILD_CPU_US);
     limit(RLIMIT_CPU, CHILD_CPU_SECONDS, CHILD_CPU_SECONDS + 1);
     limit(RLIMIT_CORE, 0, 0);
     limit(RLIMIT_FSIZE, 0, 0);
@@ -137,21 +145,9 @@ static bool run_child(int pipe, const child_task *task) {
     static child_header header = {.magic = CHILD_MAGIC, .world_size = PGR_NIL};
     pgr_diagnostics found = {0};
     pgr_locations places = {0};
-    pgr_spec spec;
-    pgr_status status = pgr_config_check(task->name, task->text, task->bytes, task->choice->sets,
-                                         task->choice->set_count, &spec, &found, &error);
-    if (status == PGR_OK)
-        pgr_check(&spec, task->world_size, &header.world_size, &found);
-    else if (status == PGR_INVALID && found.count > 0)
-        status = PGR_OK; /* told by the findings */
-    if (status == PGR_OK && found.out_of_memory)
-        status = pgr_error_set(&error, PGR_LIMIT, "out of memory");
-    if (status == PGR_OK) {
-        pgr_diagnostics_sort(&found);
-        status = pgr_config_locate(task->text, task->bytes, &found, &places);
-        if (status != PGR_OK)
-            pgr_error_set(&error, status, "out of memory");
-    }
+    pgr_status status = pgr_config_diagnose(task->name, task->text, task->bytes, task->choice->sets,
+                                            task->choice->set_count, task->world_size,
+                                            &header.world_size, &found, &places, &error);
     header.status = (int32_t)status;
     header.count = status != PGR_OK               ? 0
                    : found.count < CHILD_FINDINGS ? found.count

@@ -334,7 +334,8 @@ static pgr_status load(pgr_reader *reader, pgr_sandbox *sandbox) {
 
 pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
                                size_t bytes, const pgr_config_set *sets, int set_count,
-                               pgr_spec *spec, pgr_diagnostics *found, pgr_error *error) {
+                               pgr_spec *spec, bool *partial, pgr_diagnostics *found,
+                               pgr_error *error) {
     pgr_error unused;
     pgr_spec made;
     pgr_reader reader = {.name = name,
@@ -359,7 +360,10 @@ pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const cha
         status = found->out_of_memory
                      ? pgr_error_set(reader.error, PGR_LIMIT, "%s: out of memory", name)
                      : pgr_error_set(reader.error, PGR_INVALID, "%s", ""); /* the findings say it */
-    if (status == PGR_OK)
+    bool has_table = partial && status == PGR_INVALID && reader.status == PGR_OK;
+    if (partial)
+        *partial = has_table;
+    if (status == PGR_OK || has_table)
         *spec = made;
     else
         pgr_spec_free(&made);
@@ -369,7 +373,8 @@ pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const cha
 pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
                               size_t bytes, const pgr_config_set *sets, int set_count,
                               pgr_spec *spec, pgr_error *error) {
-    return pgr_config_check_in(sandbox, name, text, bytes, sets, set_count, spec, NULL, error);
+    return pgr_config_check_in(sandbox, name, text, bytes, sets, set_count, spec, NULL, NULL,
+                               error);
 }
 
 pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,
@@ -383,5 +388,6 @@ pgr_status pgr_config_check(const char *name, const char *text, size_t bytes,
                             const pgr_config_set *sets, int set_count, pgr_spec *spec,
                             pgr_diagnostics *found, pgr_error *error) {
     pgr_sandbox sandbox = {0};
-    return pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, spec, found, error);
+    return pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, spec, NULL, found,
+                               error);
 }

@@ -66,6 +66,16 @@ pgr_status pgr_config_locate(const char *text, size_t bytes, const pgr_diagnosti
                              pgr_locations *out);
 void pgr_locations_free(pgr_locations *locations);
 
+/* All that `pgrun check` tells of a config: reads it, checks it at `world_size` (as pgr_check), and
+ * finds the places. Where keys are wrong, the errors of those rules are added which hold whatever
+ * was meant. `found`, worst first, and `places` are the caller's to free. *checked_world is
+ * PGR_NIL where no layout was checked. PGR_OK also for a bad config; PGR_USAGE for a bad --set,
+ * PGR_LIMIT where memory is short. */
+pgr_status pgr_config_diagnose(const char *name, const char *text, size_t bytes,
+                               const pgr_config_set *sets, int set_count, int64_t world_size,
+                               int64_t *checked_world, pgr_diagnostics *found,
+                               pgr_locations *places, pgr_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -69,12 +69,14 @@ void pgr_schema_read(lua_State *L, pgr_reader *reader, int config);
 extern const char pgr_padding_function_key;
 
 /* pgr_config_load() and pgr_config_check() in a sandbox that is not open yet, whose allocator the
- * caller may have set. */
+ * caller may have set. With `partial`, *partial says whether a table with wrong keys was read:
+ * *spec is then the caller's too, the wrong keys left at their defaults. */
 pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
                               size_t bytes, const pgr_config_set *sets, int set_count,
                               pgr_spec *spec, pgr_error *error);
 pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
                                size_t bytes, const pgr_config_set *sets, int set_count,
-                               pgr_spec *spec, pgr_diagnostics *found, pgr_error *error);
+                               pgr_spec *spec, bool *partial, pgr_diagnostics *found,
+                               pgr_error *error);
 
 #endif

@@ -62,6 +62,13 @@ pgr_diagnostic *pgr_diagnose(pgr_diagnostics *list, const char *code, const char
     return finding;
 }
 
+pgr_diagnostic *pgr_diagnostics_add(pgr_diagnostics *list, const pgr_diagnostic *finding) {
+    pgr_diagnostic *added = add(list);
+    if (added)
+        *added = *finding;
+    return added;
+}
+
 /* Stable: findings of one severity stay in the order of finding. */
 void pgr_diagnostics_sort(pgr_diagnostics *list) {
     for (int64_t i = 1; i < list->count; i++) {

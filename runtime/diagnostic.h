@@ -57,6 +57,9 @@ typedef struct pgr_diagnostics {
 pgr_diagnostic *pgr_diagnose(pgr_diagnostics *list, const char *code, const char *paths,
                              const char *help, const char *format, ...) PGR_PRINTF(5, 6);
 
+/* Adds a copy of a finding; as pgr_diagnose. */
+pgr_diagnostic *pgr_diagnostics_add(pgr_diagnostics *list, const pgr_diagnostic *finding);
+
 /* Sorts by severity, worst first; otherwise the order of finding stays. */
 void pgr_diagnostics_sort(pgr_diagnostics *list);
 

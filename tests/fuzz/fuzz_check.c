@@ -1,7 +1,6 @@
 /* fuzz_check.c - libFuzzer: any bytes as a config, read, planned, checked, located and shown, as a
  * child of `pgrun check` does it. The limits on time and memory are the fuzzer's, not the child's.
  */
-#include "check.h"
 #include "check_report.h"
 
 #include <stdlib.h>
@@ -43,22 +42,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count) {
     static pgr_error error;
     pgr_diagnostics found = {0};
     pgr_locations places = {0};
-    pgr_spec spec;
-    int64_t world_size = PGR_NIL;
+    int64_t world_size;
     char *text = malloc(count + 1); /* as pgr_config_read gives it */
     require(text != NULL);
     memcpy(text, bytes, count);
     text[count] = '\0';
-    pgr_status status = pgr_config_check("fuzz.lua", text, count, NULL, 0, &spec, &found, &error);
-    if (status == PGR_OK) {
-        pgr_check(&spec, PGR_NIL, &world_size, &found);
-        pgr_spec_free(&spec);
-    } else {
-        require(status == PGR_INVALID && found.count > 0); /* refused, with a word */
-    }
-    pgr_diagnostics_sort(&found);
-    require(pgr_config_locate(text, count, &found, &places) == PGR_OK);
+    require(pgr_config_diagnose("fuzz.lua", text, count, NULL, 0, PGR_NIL, &world_size, &found,
+                                &places, &error) == PGR_OK);
     require(places.count == found.count);
+    require(world_size != PGR_NIL || found.count > 0); /* refused, with a word */
     for (int64_t i = 0; i < found.count; i++) {
         require_sound(&found.items[i]);
         for (int32_t k = 0; k < places.items[i].count; k++)

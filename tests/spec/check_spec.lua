@@ -152,6 +152,24 @@ describe("pgrun check", function()
       found.locations)
   end)
 
+  it("tells the rules' errors beside wrong keys, where they hold whatever was meant", function()
+    local function told(text)
+      local list = {}
+      for i, diagnostic in ipairs(check_text(text).diagnostics) do
+        list[i] = diagnostic.code
+      end
+      return table.concat(list, " ")
+    end
+    -- pipeline may mean pp, so nothing can be said of the world; heads and ffn are written.
+    assert.equal("PG004 PG012 PG022",
+      told("return { world_size = 16, parallel = { tp = 3, pipeline = 2 }, model = { heads = 52, ffn = 64 } }"))
+    assert.equal("PG004", told("return { world_size = 9, parallel = { tp = 2, pipeline = 2 } }"))
+    assert.equal("PG005", told("return { world_size = 9, parallel = { tp = 'two', pp = 2 } }"))
+    assert.equal("PG005 PG031", told("return { parallel = { ep = 16, pp = 0 }, moe = { experts = 8 } }"))
+    assert.equal("PG004", told("return { world_size = 6, parallel = { tp = 2 }, modle = { heads = 3 } }"))
+    assert.equal("PG005", told("return { world_size = 6, parallel = 4, model = { heads = 3 } }"))
+  end)
+
   it("does not point at what --set overrode", function()
     local file = check_text(good, "--set", "model.heads=52", "--set", "parallel.tp=8", "--set", "model.hidden=832")
     local at = assert(codes(file).PG012).locations[1]
