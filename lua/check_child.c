@@ -108,13 +108,24 @@ static bool given_by_set(const pgr_check_choice *choice, const char *path) {
     return false;
 }
 
-static void fill_place(const child_task *task, const pgr_location *at, pgr_check_location *place) {
+/* What gives the value instead of the file, or 0. --world-size rules over --set, but where the
+ * file's own value cannot be read, it is that which is meant. */
+static int32_t given_by(const child_task *task, const char *code, const char *path) {
+    if (task->world_size != PGR_NIL && strcmp(code, "PG010") >= 0 &&
+        strcmp(path, "world_size") == 0)
+        return PGR_SET_BY_WORLD_SIZE;
+    return given_by_set(task->choice, path) ? PGR_SET_BY_SET : 0;
+}
+
+static void fill_place(const child_task *task, const char *code, const pgr_location *at,
+                       pgr_check_location *place) {
     memcpy(place->path, at->path, sizeof place->path);
-    place->set = given_by_set(task->choice, at->path);
+    place->set = given_by(task, code, at->path);
     bool in_file = at->line > 0 && at->column > 0 && !place->set;
     place->line = in_file ? at->line : 0;
     place->column = in_file ? at->column : 0;
     place->written = at->written;
+    place->computed = at->computed;
     /* Here and not in the parent: what a long file costs counts against the child's limits. */
     pgr_check_source(place, task->text, task->bytes);
 }
@@ -132,7 +143,7 @@ static bool send_findings(int pipe, const child_task *task, const pgr_diagnostic
         memcpy(record.help, found->help, sizeof record.help);
         record.place_count = at ? at->count : 0;
         for (int32_t k = 0; k < record.place_count; k++)
-            fill_place(task, &at->items[k], &record.places[k]);
+            fill_place(task, record.code, &at->items[k], &record.places[k]);
         if (!send_bytes(pipe, &record, sizeof record))
             return false;
     }

@@ -13,11 +13,16 @@ typedef struct pgr_check_location {
     char path[PGR_PATH_MAX]; /* "parallel.tp"; "" for a place that is no key */
     int64_t line, column;    /* from 1; column in bytes. Line 0: not written out in the file */
     int32_t written;         /* false: a place around it, or only near */
-    int32_t set;             /* the value comes from --set, so line is 0 */
+    int32_t computed;        /* not written out, but the line sets it */
+    int32_t set;             /* not the file's value, so line is 0: a PGR_SET_BY_* */
     int64_t text_column;     /* the same column in code points */
     char source[PGR_SOURCE_BYTES]; /* printable UTF-8 without tabs; a long line's part around it */
     int32_t caret, caret_width;    /* code points: before the carets, and under the value */
 } pgr_check_location;
+
+/* What gives a value instead of the file. */
+#define PGR_SET_BY_SET 1        /* --set */
+#define PGR_SET_BY_WORLD_SIZE 2 /* --world-size */
 
 typedef struct pgr_check_finding {
     const pgr_rule *rule;

@@ -295,6 +295,7 @@ static int load_body(lua_State *L) {
         return 0;
     if (!run_chunk(L, reader)) /* at index 3 */
         return 0;
+    pgr_snapshot_take(L, reader, 3);
     pgr_sets_apply(L, reader, 2, 3);
     pgr_schema_read(L, reader, 3);
     if (reader->problem_count == 0 && reader->spec->padding.is_function)
@@ -335,7 +336,7 @@ static pgr_status load(pgr_reader *reader, pgr_sandbox *sandbox) {
 pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
                                size_t bytes, const pgr_config_set *sets, int set_count,
                                pgr_spec *spec, bool *partial, pgr_diagnostics *found,
-                               pgr_error *error) {
+                               pgr_snapshot *held, pgr_error *error) {
     pgr_error unused;
     pgr_spec made;
     pgr_reader reader = {.name = name,
@@ -345,6 +346,7 @@ pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const cha
                          .set_count = set_count,
                          .spec = &made,
                          .error = error ? error : &unused,
+                         .held = held,
                          .found = found};
     pgr_status status = pgr_sandbox_open(sandbox, seed_of(sets, set_count), reader.error);
     if (status != PGR_OK) {
@@ -373,8 +375,11 @@ pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const cha
 pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char *text,
                               size_t bytes, const pgr_config_set *sets, int set_count,
                               pgr_spec *spec, pgr_error *error) {
-    return pgr_config_check_in(sandbox, name, text, bytes, sets, set_count, spec, NULL, NULL,
-                               error);
+    pgr_snapshot held = {0};
+    pgr_status status = pgr_config_check_in(sandbox, name, text, bytes, sets, set_count, spec, NULL,
+                                            NULL, &held, error);
+    pgr_snapshot_free(&held);
+    return status;
 }
 
 pgr_status pgr_config_load(const char *name, const char *text, size_t bytes,
@@ -388,6 +393,9 @@ pgr_status pgr_config_check(const char *name, const char *text, size_t bytes,
                             const pgr_config_set *sets, int set_count, pgr_spec *spec,
                             pgr_diagnostics *found, pgr_error *error) {
     pgr_sandbox sandbox = {0};
-    return pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, spec, NULL, found,
-                               error);
+    pgr_snapshot held = {0};
+    pgr_status status = pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, spec,
+                                            NULL, found, &held, error);
+    pgr_snapshot_free(&held);
+    return status;
 }

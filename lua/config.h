@@ -44,7 +44,8 @@ pgr_status pgr_config_check(const char *name, const char *text, size_t bytes,
 typedef struct pgr_location {
     char path[PGR_PATH_MAX]; /* "" for the place that Lua named, and for the config as a whole */
     int64_t line, column;    /* from 1, in bytes; 0 where nothing is known */
-    bool written;            /* false: the nearest key around it that is written there */
+    bool written;  /* false: `computed`, or the nearest key around it that is written there */
+    bool computed; /* the line sets it, by a key that is not written there: t[k] = v */
 } pgr_location;
 
 /* The places of one finding, one for each of its paths, in their order; at least one. */
@@ -59,11 +60,15 @@ typedef struct pgr_locations {
     int64_t count;
 } pgr_locations;
 
-/* Finds the keys of all findings in the text of their config. A key that is not written there falls
- * back to the nearest one around it, and at last to the config's return. PGR_LIMIT where memory is
- * short, with *out as it was. */
-pgr_status pgr_config_locate(const char *text, size_t bytes, const pgr_diagnostics *found,
-                             pgr_locations *out);
+/* What the table that the file returned held, before --set (config_reader.h). */
+typedef struct pgr_snapshot pgr_snapshot;
+
+/* Finds the keys of all findings in the text of their config. A place whose written value is not
+ * what the table held (`held` may be NULL: not known) is no place of it. A key that is not written
+ * falls back to an assignment whose key is computed, to the nearest key around it, and at last to
+ * the config's return. PGR_LIMIT where memory is short, with *out as it was. */
+pgr_status pgr_config_locate(const char *text, size_t bytes, const pgr_snapshot *held,
+                             const pgr_diagnostics *found, pgr_locations *out);
 void pgr_locations_free(pgr_locations *locations);
 
 /* All that `pgrun check` tells of a config: reads it, checks it at `world_size` (as pgr_check), and

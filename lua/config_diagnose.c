@@ -43,14 +43,15 @@ static bool is_sound(const pgr_diagnostic *finding, const pgr_finding_locations 
 
 /* Adds the errors of the rules that do not hang on the wrong keys in `found`. */
 static pgr_status check_partial(const pgr_spec *spec, const char *text, size_t bytes,
-                                int64_t world_size, pgr_diagnostics *found) {
+                                const pgr_snapshot *held, int64_t world_size,
+                                pgr_diagnostics *found) {
     pgr_diagnostics rules = {0};
     pgr_locations places = {0};
     int64_t unused, problems = found->count;
     pgr_check(spec, world_size, &unused, &rules);
     pgr_status status = rules.out_of_memory ? PGR_LIMIT : PGR_OK;
     if (status == PGR_OK)
-        status = pgr_config_locate(text, bytes, &rules, &places);
+        status = pgr_config_locate(text, bytes, held, &rules, &places);
     for (int64_t i = 0; i < rules.count && status == PGR_OK; i++)
         if (is_sound(&rules.items[i], &places.items[i], found, problems) &&
             !pgr_diagnostics_add(found, &rules.items[i]))
@@ -63,16 +64,17 @@ static pgr_status check_partial(const pgr_spec *spec, const char *text, size_t b
 /* Reads and checks; what is wrong is in `found`. */
 static pgr_status find_all(const char *name, const char *text, size_t bytes,
                            const pgr_config_set *sets, int set_count, int64_t world_size,
-                           int64_t *checked_world, pgr_diagnostics *found, pgr_error *error) {
+                           int64_t *checked_world, pgr_diagnostics *found, pgr_snapshot *held,
+                           pgr_error *error) {
     pgr_sandbox sandbox = {0};
     pgr_spec spec;
     bool partial = false;
     pgr_status status = pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, &spec,
-                                            &partial, found, error);
+                                            &partial, found, held, error);
     if (status == PGR_OK)
         pgr_check(&spec, world_size, checked_world, found);
     else if (partial)
-        status = check_partial(&spec, text, bytes, world_size, found);
+        status = check_partial(&spec, text, bytes, held, world_size, found);
     else if (status == PGR_INVALID)
         return PGR_OK; /* told by the findings */
     else
@@ -87,14 +89,16 @@ pgr_status pgr_config_diagnose(const char *name, const char *text, size_t bytes,
                                const pgr_config_set *sets, int set_count, int64_t world_size,
                                int64_t *checked_world, pgr_diagnostics *found,
                                pgr_locations *places, pgr_error *error) {
+    pgr_snapshot held = {0};
     *checked_world = PGR_NIL;
-    pgr_status status =
-        find_all(name, text, bytes, sets, set_count, world_size, checked_world, found, error);
-    if (status != PGR_OK)
-        return status;
-    pgr_diagnostics_sort(found);
-    status = pgr_config_locate(text, bytes, found, places);
-    if (status != PGR_OK)
-        return pgr_error_set(error, status, "%s: out of memory", name);
-    return PGR_OK;
+    pgr_status status = find_all(name, text, bytes, sets, set_count, world_size, checked_world,
+                                 found, &held, error);
+    if (status == PGR_OK) {
+        pgr_diagnostics_sort(found);
+        status = pgr_config_locate(text, bytes, &held, found, places);
+        if (status != PGR_OK)
+            pgr_error_set(error, status, "%s: out of memory", name);
+    }
+    pgr_snapshot_free(&held);
+    return status;
 }

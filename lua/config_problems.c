@@ -1,6 +1,5 @@
 /* config_problems.c - problems of a config: collecting, placing, sorting and telling them. */
 #include "config_reader.h"
-#include "positions.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -130,7 +129,7 @@ static int compare_placed(const void *left, const void *right) {
 static void place(const pgr_reader *reader, const pgr_positions *positions, placed *all) {
     for (size_t i = 0; i < reader->problem_count; i++) {
         const pgr_problem *problem = &reader->problems[i];
-        pgr_position at = pgr_positions_find(positions, problem->path);
+        pgr_position at = pgr_positions_find(positions, reader->held, problem->path);
         bool at_key = is_at_key(problem);
         all[i] = (placed){problem, covering_set(reader, problem->path),
                           at_key ? at.key_line : at.line, at_key ? at.key_column : at.column, i};

@@ -4,6 +4,7 @@
 #define PGR_CONFIG_READER_H
 
 #include "config.h"
+#include "positions.h"
 #include "sandbox.h"
 
 #define PGR_PATH_BYTES PGR_PATH_MAX
@@ -29,6 +30,7 @@ typedef struct pgr_reader {
     bool out_of_memory;
     pgr_status status; /* set by a step that ends the reading, with *error or a finding */
     pgr_error *error;
+    pgr_snapshot *held;     /* what the file's table held, before the sets */
     pgr_diagnostics *found; /* takes what is wrong as findings; NULL: *error takes it as text */
 } pgr_reader;
 
@@ -63,6 +65,10 @@ bool pgr_sets_parse(lua_State *L, pgr_reader *reader);
 /* Puts the values of the list at `sets` into the config's table at `config`. */
 void pgr_sets_apply(lua_State *L, pgr_reader *reader, int sets, int config);
 
+/* Notes in reader->held, which is empty, what the config's table at `config` holds. */
+void pgr_snapshot_take(lua_State *L, pgr_reader *reader, int config);
+void pgr_snapshot_free(pgr_snapshot *held);
+
 /* Reads the config's table at `config` into reader->spec by pgr_keys. A padding function is left
  * in the registry, at the address of pgr_padding_function_key. */
 void pgr_schema_read(lua_State *L, pgr_reader *reader, int config);
@@ -77,6 +83,6 @@ pgr_status pgr_config_load_in(pgr_sandbox *sandbox, const char *name, const char
 pgr_status pgr_config_check_in(pgr_sandbox *sandbox, const char *name, const char *text,
                                size_t bytes, const pgr_config_set *sets, int set_count,
                                pgr_spec *spec, bool *partial, pgr_diagnostics *found,
-                               pgr_error *error);
+                               pgr_snapshot *held, pgr_error *error);
 
 #endif

@@ -1,406 +1,284 @@
-/* positions.c - a lexer for Lua and a walk of the returned table constructor: `return { ... }`,
- * `local t = { ... } return t`, values that are names of such locals, and later assignments to
- * their fields (`t.parallel.tp = 4`). What is computed otherwise has no position. */
+/* positions.c - follows a path through the tables that a config's text makes, from its return. Of
+ * several places it takes the newest one that does not contradict what the table held. */
 #include "positions.h"
 
-#include <ctype.h>
-#include <stdio.h>
+#include "positions_store.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKENS_MAX ((size_t)1 << 20)
-#define ENTRIES_MAX ((size_t)1 << 16)
-#define DEPTH_MAX 16 /* of tables in tables */
-#define PATH_BYTES 160
+#define BUDGET 50000   /* steps of one search; what a program needs is a few hundred */
+#define FIELDS_SEEN 64 /* of one table, for how well it fits */
+#define FIT_DEPTH 4    /* of tables in tables, for the same */
+#define HELD_UNKNOWN UINT32_MAX
+#define HELD_NOTHING (UINT32_MAX - 1)
 
-typedef enum token_kind {
-    TOKEN_END,
-    TOKEN_NAME,
-    TOKEN_STRING,
-    TOKEN_NUMBER,
-    TOKEN_SIGN
-} token_kind;
+typedef struct search {
+    pgr_positions *p;
+    const pgr_snapshot *held; /* or NULL */
+    int64_t budget;
+    uint32_t found_held; /* what the table held where the search ended */
+} search;
 
-typedef struct lua_token {
-    token_kind kind;
-    uint32_t length;
-    const char *at; /* a string's text without its quotes, escapes as written */
-    uint32_t line, column;
-    int32_t depth; /* of brackets and blocks around it */
-    bool in_function;
-} lua_token;
+/* ---- what the table held ---- */
 
-typedef struct entry {
-    char path[PATH_BYTES];
-    pgr_position position;
-} entry;
-
-struct pgr_positions {
-    const char *text, *end;
-    lua_token *tokens; /* the last one is TOKEN_END */
-    size_t token_count, token_room;
-    entry *entries;
-    size_t entry_count, entry_room;
-    bool out_of_memory;
-};
-
-/* ---- the lexer ---- */
-
-typedef struct lexer {
-    const char *at, *end, *line_start;
-    uint32_t line;
-} lexer;
-
-static int peek(const lexer *lex, size_t ahead) {
-    return (size_t)(lex->end - lex->at) > ahead ? (unsigned char)lex->at[ahead] : -1;
-}
-
-static void advance(lexer *lex) {
-    int byte = peek(lex, 0);
-    lex->at++;
-    if (byte == '\n' || (byte == '\r' && peek(lex, 0) != '\n')) {
-        lex->line++;
-        lex->line_start = lex->at;
+static uint32_t held_in(search *s, uint32_t held, uint64_t name) {
+    if (held == HELD_UNKNOWN || held == HELD_NOTHING)
+        return held;
+    const pgr_held *table = &s->held->items[held];
+    if (table->kind != PGR_HELD_TABLE)
+        return HELD_NOTHING;
+    int seen = 0;
+    for (uint32_t at = table->child; at; at = s->held->items[at].next, seen++) {
+        s->budget -= seen % 8 == 7;
+        if (s->held->items[at].name == name)
+            return at;
     }
+    return table->complete ? HELD_NOTHING : HELD_UNKNOWN;
 }
 
-/* The level of a long bracket "[==[" here, or -1. */
-static int long_bracket(const lexer *lex) {
-    size_t i = 1;
-    if (peek(lex, 0) != '[')
-        return -1;
-    while (peek(lex, i) == '=')
-        i++;
-    return peek(lex, i) == '[' ? (int)i - 1 : -1;
-}
-
-/* Skips "[==[ ... ]==]"; gives its text. */
-static void skip_long(lexer *lex, int level, const char **text, uint32_t *length) {
-    for (int i = 0; i < level + 2; i++)
-        advance(lex);
-    *text = lex->at;
-    while (lex->at < lex->end) {
-        if (peek(lex, 0) == ']') {
-            int i = 1;
-            while (i <= level && peek(lex, (size_t)i) == '=')
-                i++;
-            if (i == level + 1 && peek(lex, (size_t)i) == ']') {
-                *length = (uint32_t)(lex->at - *text);
-                lex->at += level + 2;
-                return;
-            }
-        }
-        advance(lex);
-    }
-    *length = (uint32_t)(lex->at - *text);
-}
-
-static void skip_space(lexer *lex) {
-    for (;;) {
-        int byte = peek(lex, 0);
-        if (byte == ' ' || (byte >= '\t' && byte <= '\r')) {
-            advance(lex);
-        } else if (byte == '-' && peek(lex, 1) == '-') {
-            lex->at += 2;
-            int level = long_bracket(lex);
-            const char *text;
-            uint32_t length;
-            if (level >= 0)
-                skip_long(lex, level, &text, &length);
-            else
-                while (lex->at < lex->end && peek(lex, 0) != '\n')
-                    advance(lex);
-        } else {
-            return;
-        }
-    }
-}
-
-static void read_short_string(lexer *lex, lua_token *out) {
-    int quote = peek(lex, 0);
-    lex->at++;
-    out->at = lex->at;
-    while (lex->at < lex->end && peek(lex, 0) != quote && peek(lex, 0) != '\n') {
-        if (peek(lex, 0) == '\\' && lex->at + 1 < lex->end)
-            advance(lex);
-        advance(lex);
-    }
-    out->length = (uint32_t)(lex->at - out->at);
-    if (peek(lex, 0) == quote)
-        lex->at++;
-}
-
-static void read_word(lexer *lex, lua_token *out) {
-    bool number = out->kind == TOKEN_NUMBER;
-    while (lex->at < lex->end) {
-        int byte = peek(lex, 0);
-        bool sign = number && (byte == '+' || byte == '-') && strchr("eEpP", lex->at[-1]);
-        if (!isalnum(byte) && byte != '_' && !(number && byte == '.') && !sign)
-            break;
-        lex->at++;
-    }
-    out->length = (uint32_t)(lex->at - out->at);
-}
-
-static lua_token next_token(lexer *lex) {
-    skip_space(lex);
-    lua_token out = {.kind = TOKEN_SIGN, .length = 1, .at = lex->at, .line = lex->line};
-    out.column = (uint32_t)(lex->at - lex->line_start) + 1;
-    int byte = peek(lex, 0), level = long_bracket(lex);
-    if (byte < 0) {
-        out.kind = TOKEN_END;
-        out.length = 0;
-    } else if (byte == '"' || byte == '\'') {
-        out.kind = TOKEN_STRING;
-        read_short_string(lex, &out);
-    } else if (level >= 0) {
-        out.kind = TOKEN_STRING;
-        skip_long(lex, level, &out.at, &out.length);
-    } else if (isdigit(byte) || (byte == '.' && isdigit(peek(lex, 1)))) {
-        out.kind = TOKEN_NUMBER;
-        read_word(lex, &out);
-    } else if (isalpha(byte) || byte == '_') {
-        out.kind = TOKEN_NAME;
-        read_word(lex, &out);
+static double number_of(const pgr_written *written) {
+    char text[80];
+    double value;
+    if (written->bytes >= sizeof text)
+        return 0;
+    memcpy(text, written->at, written->bytes);
+    text[written->bytes] = '\0';
+    bool hex = written->bytes > 2 && (text[1] | 0x20) == 'x' &&
+               strspn(text + 2, "0123456789abcdefABCDEF") == written->bytes - 2;
+    if (hex && written->bytes > 18) /* it wraps around */
+        memmove(text, text + written->bytes - 16, 17);
+    if (hex) {
+        uint64_t bits = strtoull(text, NULL, 16);
+        int64_t wrapped;
+        memcpy(&wrapped, &bits, sizeof wrapped);
+        value = (double)wrapped;
     } else {
-        /* "==", "<=", ">=", "~=": so that a lone "=" is an assignment */
-        if (strchr("=<>~", byte) && peek(lex, 1) == '=')
-            out.length = 2;
-        lex->at += out.length;
+        value = strtod(text, NULL);
     }
-    return out;
+    return written->negative ? -value : value;
 }
 
-static bool is(const lua_token *token, const char *text) {
-    return token->kind != TOKEN_STRING && token->length == strlen(text) &&
-           memcmp(token->at, text, token->length) == 0;
-}
-
-static bool same_name(const lua_token *a, const lua_token *b) {
-    return a->kind == TOKEN_NAME && b->kind == TOKEN_NAME && a->length == b->length &&
-           memcmp(a->at, b->at, a->length) == 0;
-}
-
-static bool is_any(const lua_token *token, const char *const *words) {
-    for (; *words; words++)
-        if (is(token, *words))
-            return true;
-    return false;
-}
-
-static const char *const openers[] = {"(", "[", "{", "function", "do", "if", "repeat", NULL};
-static const char *const closers[] = {")", "]", "}", "end", "until", NULL};
-
-static bool add_token(pgr_positions *positions, lua_token token) {
-    if (positions->token_count == positions->token_room) {
-        size_t room = positions->token_room ? 2 * positions->token_room : 256;
-        void *grown = realloc(positions->tokens, room * sizeof token);
-        if (!grown) {
-            positions->out_of_memory = true;
-            return false;
-        }
-        positions->tokens = grown;
-        positions->token_room = room;
-    }
-    positions->tokens[positions->token_count++] = token;
+/* Whether what is written there can be what the table held. */
+static bool agrees(const search *s, const pgr_place *place, uint32_t held) {
+    const pgr_written *written = &place->written;
+    if (held == HELD_UNKNOWN || written->kind == PGR_HELD_ANY)
+        return true;
+    if (held == HELD_NOTHING)
+        return written->kind == PGR_HELD_NIL;
+    const pgr_held *is = &s->held->items[held];
+    if (written->kind != is->kind)
+        return false;
+    if (is->kind == PGR_HELD_NUMBER)
+        return number_of(written) == is->number;
+    if (is->kind == PGR_HELD_BOOLEAN)
+        return written->truth == (is->number != 0);
+    if (is->kind == PGR_HELD_STRING)
+        return written->escaped || pgr_positions_name(written->at, written->bytes) == is->text;
     return true;
 }
 
-/* Reads all tokens and, of each, how deep it is nested. A closer has the depth of its opener. */
-static bool read_tokens(pgr_positions *positions) {
-    lexer lex = {positions->text, positions->end, positions->text, 1};
-    int32_t depth = 0, function_depth = -1;
-    for (;;) {
-        lua_token token = next_token(&lex);
-        if (positions->token_count >= TOKENS_MAX)
-            return false;
-        if (is_any(&token, closers))
-            depth--;
-        if (depth <= function_depth)
-            function_depth = -1;
-        token.depth = depth;
-        token.in_function = function_depth >= 0;
-        if (is(&token, "function") && function_depth < 0)
-            function_depth = depth;
-        if (is_any(&token, openers))
-            depth++;
-        if (!add_token(positions, token))
-            return false;
-        if (token.kind == TOKEN_END)
-            return true;
-    }
-}
+/* ---- which of several tables it is ---- */
 
-/* ---- the walk ---- */
+static int misfits(search *s, uint32_t node, uint32_t held, int depth);
 
-static const lua_token *at(const pgr_positions *positions, size_t index) {
-    size_t last = positions->token_count - 1;
-    return &positions->tokens[index < last ? index : last];
-}
-
-static bool ends_expression(const lua_token *token) {
-    static const char *const ends[] = {",", ";", "}", ")", "return", "local", "end", NULL};
-    return token->kind == TOKEN_END || is_any(token, ends);
-}
-
-static void add_entry(pgr_positions *positions, const char *path, const lua_token *key,
-                      const lua_token *value) {
-    if (positions->entry_count >= ENTRIES_MAX)
-        return;
-    if (positions->entry_count == positions->entry_room) {
-        size_t room = positions->entry_room ? 2 * positions->entry_room : 64;
-        void *grown = realloc(positions->entries, room * sizeof *positions->entries);
-        if (!grown) {
-            positions->out_of_memory = true;
-            return;
+/* 0 where a place of the slot can hold it, else how many of its values contradict, at least 1. */
+static int slot_misfits(search *s, uint32_t slot, uint32_t held, int depth) {
+    int least = 1000;
+    uint32_t at = s->p->slots[slot].newest;
+    for (int i = 0; i < PGR_PLACES_MAX && at && least > 0; i++, at = s->p->places[at].earlier) {
+        const pgr_place *place = &s->p->places[at];
+        if (s->budget-- <= 0)
+            return 0;
+        if (!agrees(s, place, held))
+            continue;
+        if (place->node_count == 0)
+            return 0;
+        for (uint32_t k = 0; k < place->node_count && least > 0; k++) {
+            int count = misfits(s, s->p->refs[place->first_node + k], held, depth + 1);
+            least = count < least ? count : least;
         }
-        positions->entries = grown;
-        positions->entry_room = room;
     }
-    entry *added = &positions->entries[positions->entry_count++];
-    snprintf(added->path, sizeof added->path, "%s", path);
-    added->position = (pgr_position){value->line, value->column, key->line, key->column};
+    return least == 1000 ? 1 : least;
 }
 
-static void walk_value(pgr_positions *positions, size_t index, const char *path, int depth);
+/* How many values of a table and of what it held contradict each other. */
+static int misfits(search *s, uint32_t node, uint32_t held, int depth) {
+    int count = 0, seen = 0;
+    if (held == HELD_UNKNOWN || held == HELD_NOTHING || depth > FIT_DEPTH)
+        return 0;
+    for (uint32_t at = s->held->items[held].child; at && seen < FIELDS_SEEN; seen++) {
+        uint32_t slot = pgr_name_find(s->p, node, s->held->items[at].name);
+        if (s->budget-- <= 0)
+            return count;
+        if (slot)
+            count += slot_misfits(s, slot, at, depth);
+        else
+            count += s->p->nodes[node].open == 0;
+        at = s->held->items[at].next;
+    }
+    uint32_t slot = s->p->nodes[node].first_slot;
+    for (seen = 0; slot && seen < FIELDS_SEEN; seen++, slot = s->p->slots[slot].next) {
+        bool nothing = held_in(s, held, s->p->slots[slot].name) == HELD_NOTHING;
+        if (s->budget-- <= 0)
+            return count;
+        if (nothing)
+            count += slot_misfits(s, slot, HELD_NOTHING, depth);
+    }
+    return count;
+}
 
-/* The index behind the expression that starts at `index`: of the "," or ";" of its table, or of the
- * table's "}". */
-static size_t skip_expression(const pgr_positions *positions, size_t index) {
-    int32_t level = at(positions, index)->depth;
-    for (; index + 1 < positions->token_count; index++) {
-        const lua_token *token = at(positions, index);
-        if (token->depth < level || (token->depth == level && (is(token, ",") || is(token, ";"))))
+/* Sorts the items by their misfits, fewest first, else as they are. */
+static void sort_by_misfits(uint32_t *items, int *counts, uint32_t count) {
+    for (uint32_t i = 1; i < count; i++) {
+        for (uint32_t k = i; k > 0 && counts[k] < counts[k - 1]; k--) {
+            uint32_t item = items[k];
+            int misfit = counts[k];
+            items[k] = items[k - 1];
+            counts[k] = counts[k - 1];
+            items[k - 1] = item;
+            counts[k - 1] = misfit;
+        }
+    }
+}
+
+/* The tables that a place may be, the one that fits best first. */
+static uint32_t tables_of(search *s, const pgr_place *place, uint32_t held,
+                          uint32_t nodes[PGR_NODES_MAX]) {
+    int counts[PGR_NODES_MAX];
+    for (uint32_t i = 0; i < place->node_count; i++) {
+        nodes[i] = s->p->refs[place->first_node + i];
+        counts[i] = place->node_count > 1 ? misfits(s, nodes[i], held, 0) : 0;
+    }
+    sort_by_misfits(nodes, counts, place->node_count);
+    return place->node_count;
+}
+
+/* The places of a slot that can have set what the table held, the best first. */
+static uint32_t places_of(search *s, uint32_t slot, uint32_t held,
+                          uint32_t places[PGR_PLACES_MAX]) {
+    int counts[PGR_PLACES_MAX];
+    uint32_t count = 0, at = s->p->slots[slot].newest;
+    for (int i = 0; i < PGR_PLACES_MAX && at; i++, at = s->p->places[at].earlier)
+        if (s->budget-- > 0 && agrees(s, &s->p->places[at], held))
+            places[count++] = at;
+    for (uint32_t i = 0; i < count; i++) {
+        const pgr_place *place = &s->p->places[places[i]];
+        counts[i] = count > 1 && place->node_count ? 1000 : 0;
+        for (uint32_t k = 0; k < place->node_count && counts[i] > 0; k++) {
+            int misfit = misfits(s, s->p->refs[place->first_node + k], held, 0);
+            counts[i] = misfit < counts[i] ? misfit : counts[i];
+        }
+    }
+    sort_by_misfits(places, counts, count);
+    return count;
+}
+
+/* ---- following a path ---- */
+
+static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest);
+
+/* The place of a path in a table, or 0. A key may hold a dot or a bracket itself. */
+static uint32_t seek_in(search *s, uint32_t node, uint32_t held, const char *rest) {
+    for (size_t i = 1; rest[0]; i++) {
+        if (rest[i] == '\0' || rest[i] == '.' || rest[i] == '[') {
+            uint64_t name = pgr_positions_key(rest, i);
+            uint32_t slot = pgr_name_find(s->p, node, name);
+            const char *behind = rest + i + (rest[i] == '.');
+            if (slot == 0 && rest[i])
+                slot = s->p->nodes[node].open;
+            uint32_t place =
+                slot && s->budget > 0 ? seek(s, slot, held_in(s, held, name), behind) : 0;
+            if (place)
+                return place;
+        }
+        if (rest[i] == '\0')
             break;
     }
-    return index;
+    return 0;
 }
 
-/* The table constructor whose "{" is at `index`. */
-static void walk_table(pgr_positions *positions, size_t index, const char *path, int depth) {
-    char name[2 * PATH_BYTES];
-    int64_t item = 0;
-    int32_t outside = at(positions, index)->depth;
-    const char *dot = *path ? "." : "";
-    index++;
-    while (at(positions, index)->kind != TOKEN_END && at(positions, index)->depth > outside) {
-        const lua_token *key = at(positions, index);
-        if (is(key, ",") || is(key, ";")) {
-            index++;
-            continue;
-        }
-        const lua_token *inner = at(positions, index + 1);
-        bool bracket =
-            is(key, "[") && is(at(positions, index + 2), "]") && is(at(positions, index + 3), "=");
-        if (key->kind == TOKEN_NAME && is(inner, "=")) {
-            snprintf(name, sizeof name, "%s%s%.*s", path, dot, (int)key->length, key->at);
-            index += 2;
-        } else if (bracket && inner->kind == TOKEN_STRING) {
-            snprintf(name, sizeof name, "%s%s%.*s", path, dot, (int)inner->length, inner->at);
-            index += 4;
-        } else if (bracket) {
-            snprintf(name, sizeof name, "%s[%.*s]", path, (int)inner->length, inner->at);
-            index += 4;
-        } else if (is(key, "[")) { /* a computed key */
-            snprintf(name, sizeof name, "%s[?]", path);
-        } else {
-            snprintf(name, sizeof name, "%s[%lld]", path, (long long)++item);
-        }
-        if (strlen(name) < PATH_BYTES) {
-            add_entry(positions, name, key, at(positions, index));
-            walk_value(positions, index, name, depth + 1);
-        }
-        index = skip_expression(positions, index);
+/* The place of a path in what a slot holds, or 0. */
+static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest) {
+    uint32_t places[PGR_PLACES_MAX], nodes[PGR_NODES_MAX];
+    uint32_t count = places_of(s, slot, held, places);
+    if (*rest == '\0') {
+        s->found_held = held;
+        return count > 0 ? places[0] : 0;
     }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t tables = tables_of(s, &s->p->places[places[i]], held, nodes);
+        for (uint32_t k = 0; k < tables; k++) {
+            uint32_t place = seek_in(s, nodes[k], held, rest);
+            if (place)
+                return place;
+        }
+    }
+    return 0;
 }
 
-/* The fields of a local that are assigned after its constructor: NAME.a.b = value. */
-static void walk_assignments(pgr_positions *positions, const lua_token *name, const char *path,
-                             int depth) {
-    for (size_t i = 0; i + 1 < positions->token_count; i++) {
-        char full[2 * PATH_BYTES];
-        if (!same_name(at(positions, i), name) || at(positions, i)->in_function ||
-            !is(at(positions, i + 1), "."))
-            continue;
-        snprintf(full, sizeof full, "%s", path);
-        size_t j = i + 1;
-        while (is(at(positions, j), ".") && at(positions, j + 1)->kind == TOKEN_NAME) {
-            const lua_token *part = at(positions, j + 1);
-            size_t used = strlen(full);
-            snprintf(full + used, sizeof full - used, "%s%.*s", used ? "." : "", (int)part->length,
-                     part->at);
-            j += 2;
-        }
-        if (is(at(positions, j), "=") && strlen(full) < PATH_BYTES) {
-            add_entry(positions, full, at(positions, i), at(positions, j + 1));
-            walk_value(positions, j + 1, full, depth + 1);
-        }
-        i = j - 1;
-    }
+static uint32_t start(search *s, const pgr_positions *positions, const pgr_snapshot *held,
+                      const char *path) {
+    uint32_t known = held && held->count > 0 ? 0 : HELD_UNKNOWN;
+    *s = (search){(pgr_positions *)positions, held, BUDGET, HELD_UNKNOWN};
+    uint32_t place = seek(s, positions->root, known, path);
+    return place || *path ? place : positions->slots[positions->root].newest;
 }
 
-/* The one place that assigns to the plain name, as the index of its value; 0 for none or several.
- */
-static size_t assignment_of(const pgr_positions *positions, const lua_token *name) {
-    size_t found = 0;
-    for (size_t i = 0; i + 2 < positions->token_count; i++) {
-        bool field = i > 0 && (is(at(positions, i - 1), ".") || is(at(positions, i - 1), ":"));
-        bool in_table = i > 0 && (is(at(positions, i - 1), "{") || is(at(positions, i - 1), ","));
-        if (!same_name(at(positions, i), name) || field || !is(at(positions, i + 1), "="))
-            continue;
-        if (in_table)
-            continue;
-        if (found)
-            return 0;
-        found = i + 2;
-    }
-    return found;
+pgr_position pgr_positions_find(const pgr_positions *positions, const pgr_snapshot *held,
+                                const char *path) {
+    search s;
+    uint32_t place = start(&s, positions, held, path);
+    return place ? positions->places[place].position : (pgr_position){0, 0, 0, 0};
 }
 
-static void walk_value(pgr_positions *positions, size_t index, const char *path, int depth) {
-    const lua_token *value = at(positions, index);
-    if (depth > DEPTH_MAX)
-        return;
-    if (is(value, "{")) {
-        walk_table(positions, index, path, depth);
-        return;
+/* The newest assignment to a computed key of the table at `place` that can be that of `leaf`. */
+static uint32_t computed_place(search *s, uint32_t place, const char *leaf) {
+    uint32_t nodes[PGR_NODES_MAX], places[PGR_PLACES_MAX];
+    uint32_t held = held_in(s, s->found_held, pgr_positions_key(leaf, strlen(leaf)));
+    uint32_t tables = tables_of(s, &s->p->places[place], s->found_held, nodes);
+    for (uint32_t i = 0; i < tables && held != HELD_NOTHING; i++) {
+        uint32_t open = s->p->nodes[nodes[i]].open;
+        if (open && places_of(s, open, held, places) > 0)
+            return places[0];
     }
-    if (value->kind != TOKEN_NAME || !ends_expression(at(positions, index + 1)))
-        return;
-    size_t constructor = assignment_of(positions, value);
-    if (constructor && is(at(positions, constructor), "{")) {
-        walk_table(positions, constructor, path, depth);
-        walk_assignments(positions, value, path, depth);
+    return 0;
+}
+
+pgr_position pgr_positions_near(const pgr_positions *positions, const pgr_snapshot *held,
+                                const char *path, bool *computed) {
+    char around[256];
+    size_t length = strlen(path);
+    search s;
+    if (length >= sizeof around)
+        length = sizeof around - 1;
+    memcpy(around, path, length);
+    around[length] = '\0';
+    for (bool leaf = true;; leaf = false) {
+        while (length > 0 && around[length - 1] != '.' && around[length - 1] != '[')
+            length--;
+        length -= length > 0;
+        around[length] = '\0';
+        uint32_t place = start(&s, positions, held, around);
+        uint32_t set = place && leaf && *path
+                           ? computed_place(&s, place, path + length + (path[length] == '.'))
+                           : 0;
+        *computed = set != 0;
+        if (set || place)
+            return positions->places[set ? set : place].position;
+        if (length == 0)
+            return (pgr_position){0, 0, 0, 0};
     }
 }
 
-/* The value of the config's own return, where there is exactly one. The last one is the place of
- * the config as a whole. */
-static size_t returned_value(pgr_positions *positions) {
-    size_t found = 0, count = 0;
-    for (size_t i = 0; i < positions->token_count; i++) {
-        if (!is(at(positions, i), "return") || at(positions, i)->in_function)
-            continue;
-        found = i + 1;
-        count++;
-    }
-    if (found)
-        add_entry(positions, "", at(positions, found - 1), at(positions, found));
-    return count == 1 ? found : 0;
-}
+/* ---- making them ---- */
 
 pgr_status pgr_positions_create(const char *text, size_t bytes, pgr_positions **positions,
                                 pgr_error *error) {
     pgr_positions *made = calloc(1, sizeof *made);
     if (!made)
         return pgr_error_set(error, PGR_LIMIT, "out of memory");
-    made->text = text;
-    made->end = text + bytes;
-    if (read_tokens(made)) {
-        size_t value = returned_value(made);
-        if (value)
-            walk_value(made, value, "", 0);
-    }
+    pgr_positions_read(made, text, bytes);
     if (made->out_of_memory) {
         pgr_positions_free(made);
         return pgr_error_set(error, PGR_LIMIT, "out of memory");
@@ -412,14 +290,14 @@ pgr_status pgr_positions_create(const char *text, size_t bytes, pgr_positions **
 void pgr_positions_free(pgr_positions *positions) {
     if (!positions)
         return;
-    free(positions->tokens);
-    free(positions->entries);
+    free(positions->places);
+    free(positions->slots);
+    free(positions->nodes);
+    free(positions->refs);
+    free(positions->names);
     free(positions);
 }
 
-pgr_position pgr_positions_find(const pgr_positions *positions, const char *path) {
-    for (size_t i = positions->entry_count; i > 0; i--) /* the last one holds */
-        if (strcmp(positions->entries[i - 1].path, path) == 0)
-            return positions->entries[i - 1].position;
-    return (pgr_position){0, 0, 0, 0};
+int64_t pgr_positions_steps(const pgr_positions *positions) {
+    return positions->steps;
 }

@@ -12,6 +12,11 @@ target_link_libraries(config_check_test PRIVATE pgrun_config PkgConfig::LUA PkgC
 add_test(NAME config/check COMMAND config_check_test)
 set_tests_properties(config/check PROPERTIES LABELS "unit;config" TIMEOUT 60)
 
+add_executable(positions_test unit/positions_test.c)
+target_link_libraries(positions_test PRIVATE pgrun_config PkgConfig::LUA PkgConfig::CMOCKA)
+add_test(NAME config/positions COMMAND positions_test)
+set_tests_properties(config/positions PROPERTIES LABELS "unit;config" TIMEOUT 60)
+
 add_test(NAME config/spec COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:config_dump>
          tests/spec/config_spec.lua)
 set_tests_properties(config/spec PROPERTIES LABELS config TIMEOUT 120)

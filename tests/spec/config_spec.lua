@@ -161,9 +161,10 @@ local bad = {
   { "local p = { tp = 0 }\nlocal c = { parallel = p }\nc.model = { hidden = 'a' }\np.cp = -1\nreturn c",
     "FILE:1:18: parallel.tp: found 0; allowed: " .. SIZE .. '\nFILE:3:22: model.hidden: found "a", a string; allowed: '
       .. SIZE .. "\nFILE:4:8: parallel.cp: found -1; allowed: " .. SIZE },
-  { "return (function() return { parallel = { tp = 0 } } end)()", "FILE: parallel.tp: found 0; allowed: " .. SIZE },
+  { "return (function() return { parallel = { tp = 0 } } end)()",
+    "FILE:1:47: parallel.tp: found 0; allowed: " .. SIZE },
   { "return setmetatable({ parallel = { tp = 0 } }, { __index = error, __pairs = error })",
-    "FILE: parallel.tp: found 0; allowed: " .. SIZE },
+    "FILE:1:41: parallel.tp: found 0; allowed: " .. SIZE },
   -- the padding rule
   { "return { parallel = {}, padding = { sequence = 'megatrn' } }",
     'FILE:1:48: padding.sequence: found "megatrn"; allowed: "megatron", ' .. SIZE

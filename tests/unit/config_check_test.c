@@ -71,10 +71,10 @@ static const row rows[] = {
     /* computed: the nearest key around it that is written */
     {"local p = {}\nfor _, k in ipairs { 'tp' } do p[k] = 0 end\n"
      "return {\n  parallel = p }",
-     "PG005", "parallel.tp", "parallel.tp: found 0", "allowed: an integer from 1 to 2^40", 4, 3,
+     "PG005", "parallel.tp", "parallel.tp: found 0", "allowed: an integer from 1 to 2^40", 2, 32,
      false},
     {"local t = { parallel = {} }\nfor k in pairs(t) do t[k].tp = 0 end\n return (t)", "PG005",
-     "parallel.tp", "parallel.tp: found 0", "allowed: an integer from 1 to 2^40", 3, 2, false},
+     "parallel.tp", "parallel.tp: found 0", "allowed: an integer from 1 to 2^40", 2, 32, true},
     {"return {}", "PG005", "parallel", "parallel: found nothing",
      "allowed: a table with the layout, such as parallel = { tp = 2 }", 1, 1, false},
     /* PG006: the padding function */
@@ -111,7 +111,7 @@ static void check_row(const row *r) {
         fail_msg("%s\n%s, %lld findings: %s", r->text, pgr_status_name(status),
                  (long long)found.count, error.message);
     assert_string_equal(error.message, "");
-    assert_int_equal(pgr_config_locate(r->text, bytes, &found, &places), PGR_OK);
+    assert_int_equal(pgr_config_locate(r->text, bytes, NULL, &found, &places), PGR_OK);
     assert_int_equal(places.count, found.count);
     const pgr_diagnostic *first = &found.items[0];
     const pgr_location *at = &places.items[0].items[0];
@@ -180,7 +180,7 @@ static void a_good_config_adds_nothing(void **state) {
                      PGR_OK);
     assert_int_equal(spec.parallel.tp, 2);
     assert_int_equal(found.count, 0);
-    assert_int_equal(pgr_config_locate(text, strlen(text), &found, &places), PGR_OK);
+    assert_int_equal(pgr_config_locate(text, strlen(text), NULL, &found, &places), PGR_OK);
     assert_int_equal(places.count, 0);
     pgr_locations_free(&places);
     pgr_spec_free(&spec);
@@ -200,7 +200,7 @@ static void every_key_has_its_place(void **state) {
     pgr_locations places = {0};
     pgr_diagnose(&found, "PG010", "world_size parallel.tp parallel.cp parallel.pp model.heads",
                  NULL, "x");
-    assert_int_equal(pgr_config_locate(text, strlen(text), &found, &places), PGR_OK);
+    assert_int_equal(pgr_config_locate(text, strlen(text), NULL, &found, &places), PGR_OK);
     assert_int_equal(places.items[0].count, 5);
     for (int i = 0; i < 5; i++) {
         const pgr_location *at = &places.items[0].items[i];
@@ -225,7 +225,7 @@ static void strange_texts(void **state) {
         char *copy = malloc(bytes + 1);
         memcpy(copy, text, bytes);
         pgr_locations places = {0};
-        assert_int_equal(pgr_config_locate(copy, bytes, &found, &places), PGR_OK);
+        assert_int_equal(pgr_config_locate(copy, bytes, NULL, &found, &places), PGR_OK);
         assert_int_equal(places.items[1].items[0].line, 99);
         assert_int_equal(places.items[1].items[0].column, 1);
         pgr_locations_free(&places);

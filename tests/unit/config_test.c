@@ -281,10 +281,10 @@ static void test_positions(void **state) {
         {"return { a = 1, a = 2 }", "a", 1, 21},
         {"return { a = 1e-5, b = 0x1p-4, c = 3 }", "c", 1, 36},
         {"local function f() return { tp = 3 } end\nreturn { tp = 1 }", "tp", 2, 15},
+        {"local t = { tp = 1 }\nt = { tp = 2 }\nreturn t", "tp", 2, 12},
+        {"if x then return { tp = 1 } end\nreturn { tp = 2 }", "tp", 2, 15},
         /* not to be known */
         {"return f({ tp = 1 })", "tp", 0, 0},
-        {"local t = { tp = 1 }\nt = { tp = 2 }\nreturn t", "tp", 0, 0},
-        {"if x then return { tp = 1 } end\nreturn { tp = 2 }", "tp", 0, 0},
         {"return { tp = ", "cp", 0, 0},
         {"return {{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{", "tp", 0, 0},
         {"local a = { x = a } return a", "x.x.y", 0, 0},
@@ -295,7 +295,7 @@ static void test_positions(void **state) {
         pgr_positions *positions = NULL;
         assert_int_equal(pgr_positions_create(rows[i].text, strlen(rows[i].text), &positions, NULL),
                          PGR_OK);
-        pgr_position at = pgr_positions_find(positions, rows[i].path);
+        pgr_position at = pgr_positions_find(positions, NULL, rows[i].path);
         pgr_positions_free(positions);
         if (at.line != rows[i].line || at.column != rows[i].column)
             fail_msg("%s: %s is at %d:%d, not %lld:%lld", rows[i].text, rows[i].path, rows[i].line,
