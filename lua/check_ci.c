@@ -214,6 +214,13 @@ static void print_sarif_place(const pgr_check_entry *entry, const pgr_check_loca
         print_key("fullyQualifiedName", at->path, out);
         fputs("}]", out);
     }
+    if (at && at->line > 0 && at->path[0] && !at->written) {
+        char text[sizeof at->path + 24];
+        snprintf(text, sizeof text, "%s (not written out)", at->path);
+        fputs(", \"message\": {", out);
+        print_key("text", text, out);
+        fputs("}", out);
+    }
     fputs("}", out);
 }
 

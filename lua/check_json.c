@@ -86,6 +86,8 @@ static void print_finding(const pgr_check_finding *finding, FILE *out) {
         print_number("line", at->line, at->line > 0, out);
         fputs(", ", out);
         print_number("column", at->column, at->line > 0, out);
+        if (at->line > 0 && at->path[0] && !at->written)
+            fputs(", \"written\": false", out);
         fputs("}", out);
     }
     fputs("]}", out);

@@ -69,7 +69,7 @@ static void print_excerpt(const pgr_check_finding *finding, int width, const col
     for (int32_t i = 0; i < finding->location_count; i++) {
         const pgr_check_location *at = &finding->locations[i];
         /* What is left out is shown where it would be, but not beside what is there. */
-        if (at->line > 0 && at->written == first->written)
+        if (at->line > 0 && (at->written == first->written || at->computed))
             sorted[count++] = *at;
     }
     qsort(sorted, (size_t)count, sizeof sorted[0], compare_locations);
@@ -90,6 +90,13 @@ static void print_head(const pgr_check_finding *finding, const colours *paint, F
             finding->message, paint->off);
 }
 
+/* Why a key has no place. */
+static const char *absence(const pgr_check_location *at) {
+    return at->set == PGR_SET_BY_SET          ? "is given by --set"
+           : at->set == PGR_SET_BY_WORLD_SIZE ? "is given by --world-size"
+                                              : "is not set by the file";
+}
+
 static void print_finding(const pgr_check_entry *entry, const pgr_check_finding *finding,
                           const colours *paint, FILE *out) {
     int width = 2;
@@ -108,8 +115,7 @@ static void print_finding(const pgr_check_entry *entry, const pgr_check_finding 
     for (int32_t i = 0; i < finding->location_count; i++)
         if (finding->locations[i].line == 0 && finding->locations[i].path[0])
             fprintf(out, "%s%*s =%s %s %s\n", paint->line, width, "", paint->off,
-                    finding->locations[i].path,
-                    finding->locations[i].set ? "is given by --set" : "is not set by the file");
+                    finding->locations[i].path, absence(&finding->locations[i]));
     if (finding->help[0])
         fprintf(out, "%s%*s =%s help: %s\n", paint->line, width, "", paint->off, finding->help);
     fputs("\n", out);

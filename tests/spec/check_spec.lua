@@ -178,6 +178,61 @@ describe("pgrun check", function()
     assert.same({ ["model.heads"] = 52, ["parallel.tp"] = 8, ["model.hidden"] = 832 }, file.set)
   end)
 
+  it("does not point at a world size that --world-size overrode", function()
+    local path = shell.file("return { world_size = 96, parallel = { tp = 8 } }\n")
+    local text = pgrun("check", path, "--world-size", "100")
+    local got = check(path, "--world-size", "100")
+    local same = check(path, "--set", "world_size=100")
+    os.remove(path)
+    assert.is_truthy(text.out:find("^error%[PG010%][^\n]*\n  %-%-> [^\n]*:1:45\n"), text.out)
+    assert.is_truthy(text.out:find("\n   = world_size is given by --world-size\n", 1, true), text.out)
+    assert.is_nil(text.out:find("^^", 1, true))
+    for _, file in ipairs({ got.files[1], same.files[1] }) do
+      local at = assert(codes(file).PG010).locations
+      assert.equal("world_size", at[1].path)
+      assert.is_nil(at[1].line)
+      assert.same({ path = "parallel.tp", line = 1, column = 45 }, at[2])
+    end
+  end)
+
+  it("points at a wrong world size in the file, whatever --world-size says", function()
+    local file = check_text("return { world_size = 'x', parallel = {} }\n", "--world-size", "8")
+    assert.same({ { path = "world_size", line = 1, column = 23 } }, assert(codes(file).PG005).locations)
+  end)
+
+  it("tells keys that are not written out from those that are", function()
+    local path = shell.file("return {\n  world_size = 100,\n  parallel = { tp = 8 } }\n")
+    local got = check(path)
+    local sarif = assert(json.decode(pgrun("check", path, "--format", "sarif").out))
+    os.remove(path)
+    local found = assert(codes(got.files[1]).PG010)
+    assert.same({ path = "world_size", line = 2, column = 16 }, found.locations[1])
+    assert.same({ path = "parallel.tp", line = 3, column = 21 }, found.locations[2])
+    for i = 3, #found.locations do
+      assert.same({ path = found.locations[i].path, line = 3, column = 3, written = false }, found.locations[i])
+    end
+    local said = {}
+    for _, result in ipairs(sarif.runs[1].results) do
+      if result.ruleId == "PG010" then
+        assert.is_nil(result.locations[1].message)
+        for _, at in ipairs(result.relatedLocations) do
+          said[at.logicalLocations[1].fullyQualifiedName] = at.message and at.message.text or "written"
+        end
+      end
+    end
+    assert.equal("written", said["parallel.tp"])
+    assert.equal("parallel.cp (not written out)", said["parallel.cp"])
+  end)
+
+  it("shows the line of a loop that sets a key", function()
+    local path = shell.file("local c = { world_size = 6, parallel = {},\n  model = { heads = 52, hidden = 832 } }\n"
+      .. "for k, v in pairs({ tp = 3 }) do\n  c.parallel[k] = v\nend\nreturn c\n")
+    local got = pgrun("check", path)
+    os.remove(path)
+    local line = "\n 4 |   c.parallel[k] = v\n   |   ^^^^^^^^^^ parallel.tp (not written out)\n"
+    assert.is_truthy(got.out:find(line, 1, true), got.out)
+  end)
+
   it("shows the lines with carets, and no colour where there is no terminal", function()
     local path = shell.file(bad)
     local got = pgrun("check", path)
