@@ -126,7 +126,7 @@ static int compare_placed(const void *left, const void *right) {
     return order ? order : (a->order > b->order) - (a->order < b->order);
 }
 
-static void place(const pgr_reader *reader, const pgr_positions *positions, placed *all) {
+static void place(const pgr_reader *reader, pgr_positions *positions, placed *all) {
     for (size_t i = 0; i < reader->problem_count; i++) {
         const pgr_problem *problem = &reader->problems[i];
         pgr_position at = pgr_positions_find(positions, reader->held, problem->path);

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUDGET 50000   /* steps of one search; what a program needs is a few hundred */
+#define BUDGET 20000 /* steps of one search; what a program needs is a few hundred */
+#define BUDGET_ALL ((int64_t)1 << 19) /* of all searches, but for a few steps each */
+#define BUDGET_LEAST 500
 #define FIELDS_SEEN 64 /* of one table, for how well it fits */
 #define FIT_DEPTH 4    /* of tables in tables, for the same */
 #define HELD_UNKNOWN UINT32_MAX
@@ -176,19 +178,20 @@ static uint32_t places_of(search *s, uint32_t slot, uint32_t held,
 
 /* ---- following a path ---- */
 
-static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest);
+static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest, bool guess);
 
 /* The place of a path in a table, or 0. A key may hold a dot or a bracket itself. */
-static uint32_t seek_in(search *s, uint32_t node, uint32_t held, const char *rest) {
-    for (size_t i = 1; rest[0]; i++) {
+static uint32_t seek_in(search *s, uint32_t node, uint32_t held, const char *rest, bool guess) {
+    for (size_t i = 1; rest[0] && s->budget > 0; i++) {
         if (rest[i] == '\0' || rest[i] == '.' || rest[i] == '[') {
             uint64_t name = pgr_positions_key(rest, i);
+            s->budget--;
             uint32_t slot = pgr_name_find(s->p, node, name);
             const char *behind = rest + i + (rest[i] == '.');
             if (slot == 0 && rest[i])
                 slot = s->p->nodes[node].open;
             uint32_t place =
-                slot && s->budget > 0 ? seek(s, slot, held_in(s, held, name), behind) : 0;
+                slot && s->budget > 0 ? seek(s, slot, held_in(s, held, name), behind, guess) : 0;
             if (place)
                 return place;
         }
@@ -198,34 +201,42 @@ static uint32_t seek_in(search *s, uint32_t node, uint32_t held, const char *res
     return 0;
 }
 
-/* The place of a path in what a slot holds, or 0. */
-static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest) {
+/* The place of a path in what a slot holds, or 0. `guess`: it may be another table's, so that the
+ * value must be written there. */
+static uint32_t seek(search *s, uint32_t slot, uint32_t held, const char *rest, bool guess) {
     uint32_t places[PGR_PLACES_MAX], nodes[PGR_NODES_MAX];
     uint32_t count = places_of(s, slot, held, places);
-    if (*rest == '\0') {
-        s->found_held = held;
-        return count > 0 ? places[0] : 0;
-    }
+    bool doubt = guess && (held == HELD_UNKNOWN || held == HELD_NOTHING);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t tables = tables_of(s, &s->p->places[places[i]], held, nodes);
+        const pgr_place *place = &s->p->places[places[i]];
+        if (*rest == '\0') {
+            s->found_held = held;
+            if (!guess || (!doubt && place->written.kind != PGR_HELD_ANY))
+                return places[i];
+            continue;
+        }
+        uint32_t tables = tables_of(s, place, held, nodes);
         for (uint32_t k = 0; k < tables; k++) {
-            uint32_t place = seek_in(s, nodes[k], held, rest);
-            if (place)
-                return place;
+            uint32_t found = seek_in(s, nodes[k], held, rest, guess || place->guess);
+            if (found)
+                return found;
         }
     }
     return 0;
 }
 
-static uint32_t start(search *s, const pgr_positions *positions, const pgr_snapshot *held,
+static uint32_t start(search *s, pgr_positions *positions, const pgr_snapshot *held,
                       const char *path) {
     uint32_t known = held && held->count > 0 ? 0 : HELD_UNKNOWN;
-    *s = (search){(pgr_positions *)positions, held, BUDGET, HELD_UNKNOWN};
-    uint32_t place = seek(s, positions->root, known, path);
+    int64_t left = BUDGET_ALL - positions->search_steps;
+    int64_t budget = left < BUDGET_LEAST ? BUDGET_LEAST : left < BUDGET ? left : BUDGET;
+    *s = (search){positions, held, budget, HELD_UNKNOWN};
+    uint32_t place = seek(s, positions->root, known, path, false);
+    positions->search_steps += budget - s->budget;
     return place || *path ? place : positions->slots[positions->root].newest;
 }
 
-pgr_position pgr_positions_find(const pgr_positions *positions, const pgr_snapshot *held,
+pgr_position pgr_positions_find(pgr_positions *positions, const pgr_snapshot *held,
                                 const char *path) {
     search s;
     uint32_t place = start(&s, positions, held, path);
@@ -237,7 +248,8 @@ static uint32_t computed_place(search *s, uint32_t place, const char *leaf) {
     uint32_t nodes[PGR_NODES_MAX], places[PGR_PLACES_MAX];
     uint32_t held = held_in(s, s->found_held, pgr_positions_key(leaf, strlen(leaf)));
     uint32_t tables = tables_of(s, &s->p->places[place], s->found_held, nodes);
-    for (uint32_t i = 0; i < tables && held != HELD_NOTHING; i++) {
+    bool known = held != HELD_NOTHING && !s->p->places[place].guess;
+    for (uint32_t i = 0; i < tables && known; i++) {
         uint32_t open = s->p->nodes[nodes[i]].open;
         if (open && places_of(s, open, held, places) > 0)
             return places[0];
@@ -245,7 +257,7 @@ static uint32_t computed_place(search *s, uint32_t place, const char *leaf) {
     return 0;
 }
 
-pgr_position pgr_positions_near(const pgr_positions *positions, const pgr_snapshot *held,
+pgr_position pgr_positions_near(pgr_positions *positions, const pgr_snapshot *held,
                                 const char *path, bool *computed) {
     char around[256];
     size_t length = strlen(path);
@@ -299,5 +311,5 @@ void pgr_positions_free(pgr_positions *positions) {
 }
 
 int64_t pgr_positions_steps(const pgr_positions *positions) {
-    return positions->steps;
+    return positions->steps + positions->search_steps;
 }

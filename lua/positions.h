@@ -55,19 +55,20 @@ pgr_status pgr_positions_create(const char *text, size_t bytes, pgr_positions **
                                 pgr_error *error);
 void pgr_positions_free(pgr_positions *positions);
 
-/* The steps that reading took: tokens, and values that were looked at. */
+/* The steps that reading and searching took: tokens, and values that were looked at. */
 int64_t pgr_positions_steps(const pgr_positions *positions);
 
 /* The position of a path: "parallel.tp", "run.workloads[2]". Line 0 where it is not written out
  * anywhere that leads to the returned table, or only as another value than the table held
- * (`held` may be NULL: not known). "" is what the config returns, its key the `return`. */
-pgr_position pgr_positions_find(const pgr_positions *positions, const pgr_snapshot *held,
+ * (`held` may be NULL: not known). All searches of one text take a bounded time together. "" is
+ * what the config returns, its key the `return`. */
+pgr_position pgr_positions_find(pgr_positions *positions, const pgr_snapshot *held,
                                 const char *path);
 
 /* For a path that pgr_positions_find() does not find: an assignment to its table whose key is
  * computed, or the nearest key around it that is written. *computed is whether it is such an
  * assignment. Line 0 where the text has not even a return. */
-pgr_position pgr_positions_near(const pgr_positions *positions, const pgr_snapshot *held,
+pgr_position pgr_positions_near(pgr_positions *positions, const pgr_snapshot *held,
                                 const char *path, bool *computed);
 
 #endif

@@ -179,6 +179,14 @@ static value constructor(reader *r) {
     return v;
 }
 
+/* Whether a function's result is not known, or has fields whose names are not. */
+static bool is_open(const reader *r, const value *result) {
+    bool open = result->count == 0;
+    for (uint32_t i = 0; i < result->count; i++)
+        open = open || r->scope.p->nodes[result->nodes[i]].open;
+    return open;
+}
+
 /* The call of `callee`, at its arguments. */
 static void call(reader *r, target *callee) {
     value arguments[VALUES_MAX];
@@ -193,7 +201,7 @@ static void call(reader *r, target *callee) {
         arguments[count++] = simple(r);
     }
     for (uint32_t i = 0; i < function.count; i++)
-        pgr_slot_nodes(r->scope.p, r->scope.p->nodes[function.nodes[i]].open, v.nodes, &v.count);
+        pgr_value_slot(&r->scope, r->scope.p->nodes[function.nodes[i]].open, &v);
     if (count > 0 && pgr_target_is(&r->scope, callee, "setmetatable")) {
         v = arguments[0];
     } else if (count > 2 && pgr_target_is(&r->scope, callee, "rawset")) {
@@ -203,6 +211,10 @@ static void call(reader *r, target *callee) {
         to.owner.column = callee->owner.column;
         pgr_target_store(&r->scope, &to, &arguments[2]);
         v = arguments[0];
+    } else if (is_open(r, &v)) { /* perhaps it copies or merges them, or gives one back */
+        for (uint32_t i = count; i > 0; i--)
+            pgr_value_join(&v, &arguments[i - 1]);
+        v.guess = true;
     }
     v.line = callee->owner.line;
     v.column = callee->owner.column;
@@ -338,8 +350,8 @@ static value expression(reader *r) {
             value right = operand(r);
             v.written = (pgr_written){0};
             v.count = either ? v.count : 0;
-            for (uint32_t i = 0; i < right.count && either; i++)
-                pgr_value_add(&v, right.nodes[i]);
+            if (either)
+                pgr_value_join(&v, &right);
         }
     }
     r->depth--;

@@ -136,8 +136,9 @@ bool pgr_name_set(pgr_positions *p, uint32_t node, uint64_t name, uint32_t slot)
 
 /* ---- tables of a slot ---- */
 
-void pgr_slot_nodes(pgr_positions *p, uint32_t slot, uint32_t *nodes, uint32_t *count) {
+bool pgr_slot_nodes(pgr_positions *p, uint32_t slot, uint32_t *nodes, uint32_t *count) {
     uint32_t at = slot ? p->slots[slot].newest : 0;
+    bool guess = false;
     for (int i = 0; i < PGR_PLACES_MAX && at; i++, at = p->places[at].earlier) {
         const pgr_place *place = &p->places[at];
         for (uint32_t k = 0; k < place->node_count && *count < PGR_NODES_MAX; k++) {
@@ -148,6 +149,8 @@ void pgr_slot_nodes(pgr_positions *p, uint32_t slot, uint32_t *nodes, uint32_t *
             if (j == *count)
                 nodes[(*count)++] = node;
         }
+        guess = guess || place->guess;
         p->steps++;
     }
+    return guess;
 }

@@ -24,6 +24,7 @@ typedef struct pgr_place {
     pgr_position position;
     pgr_written written;
     uint32_t first_node, node_count; /* the tables it may be, in `refs` */
+    bool guess;                      /* that it is one of these tables, or made of them */
     uint32_t earlier;                /* the next older place of its slot; 0: none */
 } pgr_place;
 
@@ -61,7 +62,7 @@ struct pgr_positions {
     uint32_t place_count, place_room, slot_count, slot_room, node_count, node_room, ref_count,
         ref_room, name_count, name_room;
     uint32_t root; /* slot: what the config returns */
-    int64_t steps;
+    int64_t steps, search_steps;
     bool out_of_memory;
 };
 
@@ -79,8 +80,9 @@ uint32_t pgr_name_find(const pgr_positions *p, uint32_t node, uint64_t name);
 /* Gives a name its slot; false where there is no room. */
 bool pgr_name_set(pgr_positions *p, uint32_t node, uint64_t name, uint32_t slot);
 
-/* Adds to `nodes`, of which there are *count, those of the slot's newest places. */
-void pgr_slot_nodes(pgr_positions *p, uint32_t slot, uint32_t *nodes, uint32_t *count);
+/* Adds to `nodes`, of which there are *count, those of the slot's newest places; true where one of
+ * these is a guess. */
+bool pgr_slot_nodes(pgr_positions *p, uint32_t slot, uint32_t *nodes, uint32_t *count);
 
 /* Reads the program into the empty store. */
 void pgr_positions_read(pgr_positions *p, const char *text, size_t bytes);

@@ -13,10 +13,22 @@ void pgr_value_add(pgr_value *v, uint32_t node) {
         v->nodes[v->count++] = node;
 }
 
+void pgr_value_join(pgr_value *v, const pgr_value *other) {
+    for (uint32_t i = 0; i < other->count; i++)
+        pgr_value_add(v, other->nodes[i]);
+    v->guess = v->guess || other->guess;
+}
+
+void pgr_value_slot(pgr_scope *s, uint32_t slot, pgr_value *v) {
+    bool guess = pgr_slot_nodes(s->p, slot, v->nodes, &v->count);
+    v->guess = v->guess || guess;
+}
+
 void pgr_value_put(pgr_scope *s, uint32_t slot, bool sure, int64_t line, int64_t column,
                    const pgr_value *v) {
     pgr_place place = {.position = {v->line, v->column, line, column},
                        .written = v->written,
+                       .guess = v->guess,
                        .node_count = v->count};
     pgr_place_add(s->p, slot, sure, &place, v->nodes);
 }
@@ -72,7 +84,7 @@ static void load_slot(pgr_scope *s, uint32_t slot, pgr_value *v) {
     if (slot == 0)
         return;
     const pgr_slot *from = &s->p->slots[slot];
-    pgr_slot_nodes(s->p, slot, v->nodes, &v->count);
+    pgr_value_slot(s, slot, v);
     if (from->newest && s->p->places[from->newest].earlier == 0 && from->loop == s->loop)
         v->written = s->p->places[from->newest].written;
 }
@@ -80,9 +92,9 @@ static void load_slot(pgr_scope *s, uint32_t slot, pgr_value *v) {
 /* All that the fields of a table hold, as far as it is looked at. */
 static void load_any(pgr_scope *s, uint32_t node, pgr_value *v) {
     uint32_t slot = s->p->nodes[node].first_slot;
-    pgr_slot_nodes(s->p, s->p->nodes[node].open, v->nodes, &v->count);
+    pgr_value_slot(s, s->p->nodes[node].open, v);
     for (int i = 0; i < PGR_NODES_MAX && slot; i++, slot = s->p->slots[slot].next)
-        pgr_slot_nodes(s->p, slot, v->nodes, &v->count);
+        pgr_value_slot(s, slot, v);
 }
 
 static void load_field(pgr_scope *s, uint32_t node, const pgr_target *from, pgr_value *v) {
@@ -92,7 +104,7 @@ static void load_field(pgr_scope *s, uint32_t node, const pgr_target *from, pgr_
     else if (slot)
         load_slot(s, slot, v);
     if (from->kind == PGR_TARGET_FIELD && open) {
-        pgr_slot_nodes(s->p, open, v->nodes, &v->count);
+        pgr_value_slot(s, open, v);
         v->written = (pgr_written){0}; /* it may be set there too */
     }
 }
@@ -107,6 +119,7 @@ pgr_value pgr_target_load(pgr_scope *s, const pgr_target *from) {
     }
     for (uint32_t i = 0; i < from->owner.count; i++)
         load_field(s, from->owner.nodes[i], from, &v);
+    v.guess = v.guess || from->owner.guess;
     if (from->owner.count != 1)
         v.written = (pgr_written){0};
     return v;

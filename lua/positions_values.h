@@ -9,6 +9,7 @@
 typedef struct pgr_value {
     int64_t line, column; /* of its first token */
     pgr_written written;
+    bool guess;     /* that it is one of these, or made of them */
     uint32_t count; /* of the tables and functions that it may be */
     uint32_t nodes[PGR_NODES_MAX];
 } pgr_value;
@@ -42,6 +43,12 @@ typedef struct pgr_scope {
 
 /* Adds a table or function that the value may be; 0 is none. */
 void pgr_value_add(pgr_value *v, uint32_t node);
+
+/* Adds all that another value may be. */
+void pgr_value_join(pgr_value *v, const pgr_value *other);
+
+/* Adds all that a slot may hold. */
+void pgr_value_slot(pgr_scope *s, uint32_t slot, pgr_value *v);
 
 /* Puts the value into a slot, with the place of its key. */
 void pgr_value_put(pgr_scope *s, uint32_t slot, bool sure, int64_t line, int64_t column,

@@ -123,6 +123,19 @@ static const row rows[] = {
     {"local t = { s = '\\z\n  }', parallel = { tp = 3 } }\nt.s = nil\nreturn t", "parallel.tp", 2,
      25, '='},
     {"\xEF\xBB\xBF#!/usr/bin/pgrun\nreturn { parallel = { tp = 3 } }", "parallel.tp", 2, 28, '='},
+    {"local function merge(a, b) for k, v in pairs(b) do a[k] = v end return a end\n"
+     "return merge({ parallel = { tp = 2 }, world_size = 8 },\n{ parallel = { tp = 3 } })",
+     "parallel.tp", 3, 21, '='},
+    {"local function merge(a, b) for k, v in pairs(b) do a[k] = v end return a end\n"
+     "return merge({ parallel = { tp = 2 }, world_size = 8 },\n{ parallel = { tp = 3 } })",
+     "world_size", 2, 52, '='},
+    {"local function merge(a, b)\nlocal c = {} for k, v in pairs(a) do c[k] = v end\n"
+     "for k, v in pairs(b) do c[k] = v end return c end\n"
+     "return merge({ parallel = { tp = 2 }, world_size = 8 },\n{ parallel = { tp = 3 } })",
+     "parallel.tp", 5, 21, '='},
+    {"local function copy(t) local c = {} for k, v in pairs(t) do c[k] = v end return c end\n"
+     "local p = copy({ tp = 2 })\np.tp = 3\nreturn { parallel = p }",
+     "parallel.tp", 3, 8, '='},
     /* computed */
     {"local c = { parallel = {} }\nfor k, v in pairs { tp = 3 } do\n  c.parallel[k] = "
      "v\nend\nreturn c",
@@ -136,8 +149,15 @@ static const row rows[] = {
     /* the nearest around it */
     {"return { model = { heads = 52 },\n  parallel = {} }", "parallel.tp", 2, 3, '^'},
     {"\n return { parallel = {} }", "model.heads", 2, 2, '^'},
-    {"local function id(t) return t end\nreturn id({ parallel = { tp = 3 } })", "parallel.tp", 2, 1,
-     '^'},
+    {"local function id(t) return { parallel = { tp = t.parallel.tp + 1 } } end\n"
+     "return id({ parallel = { tp = 3 } })",
+     "parallel.tp", 1, 49, '='},
+    {"local function more(t) t.parallel.tp = t.parallel.tp + 1 return t end\n"
+     "return more({ parallel = { tp = 3 } })",
+     "parallel.tp", 2, 15, '^'},
+    {"local function copy(t) local c = {} for k, v in pairs(t) do c[k] = v end return c end\n"
+     "local p = { tp = n }\nlocal q = copy(p)\nreturn { parallel = q, model = { heads = 4 } }",
+     "parallel.tp", 4, 10, '^'},
 };
 
 static bool check_row(const row *r) {
@@ -242,10 +262,11 @@ static void hostile_texts(void **state) {
         strcpy(text + bytes, h->after);
         bytes += strlen(h->after);
         assert_int_equal(pgr_positions_create(text, bytes, &positions, NULL), PGR_OK);
+        for (int k = 0; k < 500; k++)
+            pgr_positions_find(positions, NULL, "a.a.a.b.a[1][1].a.a.a.a.x");
         if (pgr_positions_steps(positions) > 20 * (int64_t)bytes)
             fail_msg("%s%s...: %lld steps", h->before, h->again,
                      (long long)pgr_positions_steps(positions));
-        pgr_positions_find(positions, NULL, "a.a.a.b.a[1][1].a.a.a.a.x");
         pgr_positions_free(positions);
     }
     free(text);
