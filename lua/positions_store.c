@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ITEMS_MAX ((uint32_t)1 << 18) /* of each kind */
+#define ITEMS_MAX ((uint32_t)1 << 16) /* of each kind */
+#define RETURNS_KEPT 256              /* places that only the config's returns may take */
 #define KEY_BYTES 63                  /* of a key that a path shows */
 #define PROBES_MAX 64                 /* for one name */
 
@@ -61,6 +62,8 @@ uint32_t pgr_slot_add(pgr_positions *p, uint64_t name, uint32_t block, uint32_t 
 
 void pgr_place_add(pgr_positions *p, uint32_t slot, bool sure, const pgr_place *place,
                    const uint32_t *nodes) {
+    if (slot != p->root && p->place_count >= ITEMS_MAX - RETURNS_KEPT)
+        return;
     if (slot == 0 || !grow(p, &p->places, sizeof *p->places, &p->place_count, &p->place_room))
         return;
     pgr_place *made = &p->places[p->place_count + 1];

@@ -272,6 +272,26 @@ static void hostile_texts(void **state) {
     free(text);
 }
 
+/* More than is kept: the return is still the place of what is not found. */
+static void a_long_text(void **state) {
+    (void)state;
+    const int lines = 90000;
+    char *text = malloc((size_t)lines * 8 + 64);
+    pgr_positions *positions = NULL;
+    bool computed;
+    assert_non_null(text);
+    size_t bytes = 0;
+    for (int i = 0; i < lines; i++)
+        bytes += (size_t)sprintf(text + bytes, "x = {}\n");
+    bytes += (size_t)sprintf(text + bytes, "return { parallel = { tp = 3 } }");
+    assert_int_equal(pgr_positions_create(text, bytes, &positions, NULL), PGR_OK);
+    assert_int_equal(pgr_positions_near(positions, NULL, "parallel.tp", &computed).key_line,
+                     lines + 1);
+    assert_false(computed);
+    pgr_positions_free(positions);
+    free(text);
+}
+
 /* Any other name in each statement: what is looked up by name must not be searched for. */
 static void many_names(void **state) {
     (void)state;
@@ -298,6 +318,7 @@ int main(void) {
         cmocka_unit_test(the_place_of_the_value),
         cmocka_unit_test(hostile_texts),
         cmocka_unit_test(many_names),
+        cmocka_unit_test(a_long_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
