@@ -10,12 +10,16 @@
 #define PROBLEMS_MAX 200 /* listed of one config */
 #define WORD_MAX 63
 
+bool pgr_problem_fits(pgr_reader *reader) {
+    bool fits = reader->problem_count < PROBLEMS_MAX;
+    reader->problems_left_out += !fits;
+    return fits;
+}
+
 void pgr_problem_add(pgr_reader *reader, const char *code, const char *path, const char *format,
                      ...) {
-    if (reader->problem_count >= PROBLEMS_MAX) {
-        reader->problems_left_out++;
+    if (!pgr_problem_fits(reader))
         return;
-    }
     if (reader->problem_count == reader->problem_room) {
         size_t room = reader->problem_room ? 2 * reader->problem_room : 8;
         void *grown = realloc(reader->problems, room * sizeof *reader->problems);

@@ -34,6 +34,10 @@ typedef struct pgr_reader {
     pgr_diagnostics *found; /* takes what is wrong as findings; NULL: *error takes it as text */
 } pgr_reader;
 
+/* Whether one more problem is listed; where not, it is counted. For those that are dear to
+ * describe. */
+bool pgr_problem_fits(pgr_reader *reader);
+
 /* Notes a problem of the value (with PG004: of the key) at `path`. */
 void pgr_problem_add(pgr_reader *reader, const char *code, const char *path, const char *format,
                      ...) PGR_PRINTF(4, 5);

@@ -239,6 +239,8 @@ static void unknown_key(pgr_reader *reader, const pgr_key *keys, int count, cons
                         const char *name, const char *path) {
     char allowed[420] = "", hint[PGR_NAME_MAX + 80] = "";
     size_t used = 0;
+    if (!pgr_problem_fits(reader))
+        return;
     pgr_nearest nearest = pgr_nearest_start(name);
     for (int i = 0; i < count; i++) {
         const char *leaf = leaf_of(&keys[i], section);
