@@ -43,17 +43,37 @@ void pgr_check_divisors(int64_t value, int64_t most, char *text, size_t bytes) {
         snprintf(text + length, bytes - length, ", ...");
 }
 
+/* The general grid replaces the sizes that all rules are about: to check those would say nothing of
+ * the layout that is meant. */
+static bool refuse_grid(const pgr_spec *spec, pgr_diagnostics *found) {
+    bool grid = spec->parallel.grid.count > 0, views = spec->parallel.views.count > 0;
+    if (!grid && !views)
+        return false;
+    pgr_diagnose(found, "PG007",
+                 grid && views ? "parallel.grid parallel.views"
+                 : grid        ? "parallel.grid"
+                               : "parallel.views",
+                 "give tp, cp, pp, ep and order instead",
+                 "%s (the general form) %s not checked by this version",
+                 grid && views ? "parallel.grid and parallel.views"
+                 : grid        ? "parallel.grid"
+                               : "parallel.views",
+                 grid && !views ? "is" : "are");
+    return true;
+}
+
 void pgr_check(const pgr_spec *spec, int64_t world_size, int64_t *checked_world,
                pgr_diagnostics *found) {
-    pgr_plan made;
-    const pgr_plan *plan = NULL;
-    if (pgr_plan_check(spec, world_size, &made, found) == PGR_OK)
-        plan = &made;
-    int64_t world = world_size != PGR_NIL ? world_size : spec->world_size;
-    *checked_world = plan != NULL ? plan->world_size : world;
-    pgr_check_model(spec, plan, found);
-    pgr_check_moe(spec, plan, found);
-    pgr_check_sequence(spec, plan, found);
-    pgr_check_cluster(spec, plan, found);
-    pgr_check_notes(spec, plan, found);
+    pgr_plan plan;
+    *checked_world = world_size != PGR_NIL ? world_size : spec->world_size;
+    if (refuse_grid(spec, found))
+        return;
+    bool legal = pgr_plan_check(spec, world_size, &plan, found) == PGR_OK;
+    if (plan.world_size > 0)
+        *checked_world = plan.world_size;
+    pgr_check_model(spec, &plan, found);
+    pgr_check_moe(spec, &plan, found);
+    pgr_check_sequence(spec, &plan, found);
+    pgr_check_cluster(spec, &plan, found);
+    pgr_check_notes(spec, legal ? &plan : NULL, found);
 }

@@ -16,7 +16,9 @@ extern "C" {
 void pgr_check(const pgr_spec *spec, int64_t world_size, int64_t *checked_world,
                pgr_diagnostics *found);
 
-/* The parts of it, by what they look at; `plan` is NULL where the layout has none. */
+/* The parts of it, by what they look at. `plan` is what pgr_plan_check set, also where it refused
+ * the layout: a rule whose sizes or strides are 0 there says nothing. It is NULL where nothing is
+ * known; notes are only made of a legal layout. */
 void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_sequence(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);

@@ -23,12 +23,15 @@ static int64_t near_gpus(const pgr_spec *s, const char **name) {
     return domain ? s->cluster.nvlink_domain : s->cluster.gpus_per_node;
 }
 
+/* The axis, or NULL where there is none or its place in the world is not known. */
 static const pgr_axis *axis_of(const pgr_plan *plan, int view, const char *name) {
     if (view >= plan->view_count)
         return NULL;
-    for (int32_t i = 0; i < plan->views[view].axis_count; i++)
-        if (strcmp(plan->views[view].axes[i].name, name) == 0)
-            return &plan->views[view].axes[i];
+    for (int32_t i = 0; i < plan->views[view].axis_count; i++) {
+        const pgr_axis *axis = &plan->views[view].axes[i];
+        if (strcmp(axis->name, name) == 0)
+            return axis->stride > 0 ? axis : NULL;
+    }
     return NULL;
 }
 
@@ -195,7 +198,7 @@ static void check_world(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics
     int64_t node = s->cluster.gpus_per_node, world = plan->world_size;
     int64_t dp = pgr_plan_axis_size(plan, "dp");
     char help[128];
-    if (plan->world_size_assumed)
+    if (plan->world_size_assumed || world == 0)
         return; /* nobody asked for this size */
     if (given(node) && world % node != 0) {
         int64_t below = world / node * node;
@@ -208,8 +211,10 @@ static void check_world(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics
                      "world_size = %" PRId64 " is not a multiple of gpus_per_node = %" PRId64,
                      world, node);
     }
-    if (dp > 1 || world == 1 || s->parallel.mode == PGR_MODE_INFER)
+    if (dp != 1 || world == 1 || s->parallel.mode == PGR_MODE_INFER)
         return;
+    if (given(s->parallel.dp) && s->parallel.dp != dp)
+        return; /* PG018 tells that dp is not what was meant */
     if (world <= INT64_MAX / 2)
         snprintf(help, sizeof help, "world_size = %" PRId64 " would make dp = 2", 2 * world);
     else

@@ -241,7 +241,7 @@ static void check_layers(const pgr_spec *s, pgr_diagnostics *found) {
 static void check_batch(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
     int64_t batch = s->model.global_batch, micro = s->model.micro_batch, step;
     int64_t dp = pgr_plan_axis_size(plan, "dp");
-    if (!given(batch) || __builtin_mul_overflow(micro, dp, &step) || batch % step == 0)
+    if (!given(batch) || dp == 0 || __builtin_mul_overflow(micro, dp, &step) || batch % step == 0)
         return;
     char text[64], help[LIST];
     nearest_multiples(batch, step, text, sizeof text);
@@ -282,7 +282,7 @@ static void check_instances(const pgr_spec *s, const pgr_plan *plan, pgr_diagnos
     int64_t instances = s->parallel.optimizer_instances;
     int64_t ranks = pgr_plan_axis_size(plan, "dp") * s->parallel.cp;
     int64_t expert = plan->view_count == 2 ? pgr_plan_axis_size(plan, "edp") : ranks;
-    if (ranks % instances == 0 && expert % instances == 0)
+    if (ranks % instances == 0 && expert % instances == 0) /* also where they are not known */
         return;
     char list[LIST], help[2 * LIST];
     int64_t common = pgr_greatest_divisor(ranks, expert);

@@ -54,6 +54,13 @@ const pgr_rule pgr_rules[] = {
                "  model = { seq_len = 1000 },\n"
                "  padding = { sequence = function(p) return 2 * p.cp end },\n"
                "}\n"),
+    RULE_ERROR("PG007", "the general grid is not checked",
+               "parallel.grid and parallel.views declare a layout by named axes of one's own. This "
+               "version has no rules for them, and no command makes groups of them; a layout that "
+               "was not checked is not called good. Give the sizes tp, cp, pp and ep and the order "
+               "instead.",
+               "return { world_size = 8, parallel = { grid = { { \"tp\", 2 }, { \"dp\" } } } }\n",
+               "return { world_size = 8, parallel = { tp = 2, order = \"tp-dp\" } }\n"),
 
     /* ---- layout ---- */
     RULE_ERROR("PG010", "the world is not divisible by tp * cp * pp",

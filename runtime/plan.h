@@ -53,21 +53,27 @@ typedef struct pgr_family {
  * by tp*cp*pp or etp*ep*pp, an axis larger than 1 missing from `order` (or one repeated or
  * unknown), views that disagree on pp, edp != dp where pp > 1 is not last, vpp with pp = 1, a given
  * dp that is not the derived one. PGR_LIMIT where a product overflows 63 bits. All problems found
- * are in the message, a line each. */
+ * are in the message, a line each; a value that a way out names has been tried, and with it alone
+ * the rule is kept and no other is broken. */
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error);
 
 /* The same, with every refusal as a finding (PG010 to PG019) with the keys that contribute, added
- * to `found`, and its way out in `help`. PGR_OK sets *plan and adds nothing; else the status is the
- * first refusal's, or PGR_LIMIT where memory is short (found->out_of_memory). */
+ * to `found`, and its way out in `help`. PGR_OK adds nothing; else the status is the first
+ * refusal's, or PGR_LIMIT where memory is short (found->out_of_memory), and *plan holds what is
+ * known all the same, for the rules that need no more: the world and an axis's size are 0 where
+ * they are not known, and its stride is 0 where its place in the world is not. No family may be
+ * asked of such a plan. */
 pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                           pgr_diagnostics *found);
 
-/* The smallest world size that the spec's sizes allow: lcm(tp*cp*pp, etp*ep*pp), or where dp is
- * given the one size that has it, dp*tp*cp*pp. */
+/* The smallest world size that the spec's sizes allow: the smallest multiple of lcm(tp*cp*pp,
+ * etp*ep*pp) in which optimizer_instances divide dp*cp and edp, or where dp is given the one size
+ * that has it, dp*tp*cp*pp. */
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error);
 
-/* The size of an axis of either view by name ("tp", "edp"); 0 for an unknown name. */
+/* The size of an axis of either view by name ("tp", "edp"); 0 for an unknown name, or where what
+ * pgr_plan_check refused leaves it open. */
 int64_t pgr_plan_axis_size(const pgr_plan *plan, const char *axis);
 
 /* The coordinate of `rank` on an axis by name, or -1 for an unknown axis. Ranks here and below

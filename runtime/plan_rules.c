@@ -1,35 +1,11 @@
-/* plan_rules.c - from sizes and an order to a plan, or to every reason why there is none.
- *
- * The rules are those of initialize_model_parallel and RankGenerator of Megatron-Core
- * (megatron/core/parallel_state.py); what it answered is recorded in tests/oracles. */
-#include "plan.h"
+/* plan_rules.c - from sizes and an order to a plan, or to every reason why there is none: what is
+ * told of the rules that plan_layout.c finds broken. */
+#include "plan_layout.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-/* The axes that `order` may name. In the expert view tp and dp read etp and edp and cp is absent;
- * in the dense view ep is absent. */
-enum { TP, CP, EP, DP, PP, AXES };
-static const char *const dense_names[AXES] = {"tp", "cp", NULL, "dp", "pp"};
-static const char *const expert_names[AXES] = {"etp", NULL, "ep", "edp", "pp"};
-static const char *const order_names[AXES] = {"tp", "cp", "ep", "dp", "pp"};
-
-/* Everything the rules talk about. A size that could not be derived is 0. */
-typedef struct layout {
-    const pgr_spec *spec;
-    int64_t world;
-    bool world_assumed;
-    int64_t dense[AXES], expert[AXES];     /* sizes per axis of `order` */
-    int64_t dense_product, expert_product; /* without dp and edp; 0 where it overflows */
-    char order[PGR_NAME_MAX];
-    int axes[AXES]; /* the axes that order names, in order */
-    int axis_count;
-    bool named[AXES];
-    bool order_ok;
-} layout;
 
 /* The refusals so far. */
 typedef struct problems {
@@ -74,34 +50,9 @@ static const char *layout_keys(const pgr_spec *spec) {
                : "parallel.order parallel.pp parallel.tp parallel.cp parallel.etp parallel.ep";
 }
 
-int64_t pgr_greatest_divisor(int64_t a, int64_t b) {
-    while (b != 0) {
-        int64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
+/* ---- PG019 ---- */
 
-/* The product of three sizes, or 0 where it does not fit in 63 bits. */
-static int64_t product(int64_t a, int64_t b, int64_t c) {
-    int64_t result;
-    if (__builtin_mul_overflow(a, b, &result) || __builtin_mul_overflow(result, c, &result))
-        return 0;
-    return result;
-}
-
-/* The number that every legal world size is a multiple of, or 0 where it does not fit. */
-static int64_t world_unit(const layout *l) {
-    if (!l->spec->parallel.expert_view)
-        return l->dense_product;
-    if (l->dense_product == 0 || l->expert_product == 0)
-        return 0;
-    int64_t common = pgr_greatest_divisor(l->dense_product, l->expert_product);
-    return product(l->dense_product / common, l->expert_product, 1);
-}
-
-static void check_size(problems *found, const char *key, int64_t value) {
+static void tell_size(const char *key, int64_t value, problems *found) {
     char path[32];
     if (value >= 1)
         return;
@@ -110,54 +61,38 @@ static void check_size(problems *found, const char *key, int64_t value) {
             value);
 }
 
-/* Sizes that the spec gives by itself. */
-static void read_sizes(layout *l, problems *found) {
+/* Sizes below one, or products that do not fit; false where one is. */
+static bool tell_sizes(const pgr_layout *l, problems *found) {
     const pgr_spec *s = l->spec;
-    bool expert_view = s->parallel.expert_view;
-    int64_t etp = s->parallel.etp == PGR_NIL ? s->parallel.tp : s->parallel.etp;
-    check_size(found, "tp", s->parallel.tp);
-    check_size(found, "cp", s->parallel.cp);
-    check_size(found, "pp", s->parallel.pp);
-    if (expert_view) {
-        check_size(found, "ep", s->parallel.ep);
+    tell_size("tp", s->parallel.tp, found);
+    tell_size("cp", s->parallel.cp, found);
+    tell_size("pp", s->parallel.pp, found);
+    if (s->parallel.expert_view) {
+        tell_size("ep", s->parallel.ep, found);
         if (s->parallel.etp != PGR_NIL)
-            check_size(found, "etp", etp);
+            tell_size("etp", s->parallel.etp, found);
     }
     if (s->parallel.dp != PGR_NIL)
-        check_size(found, "dp", s->parallel.dp);
+        tell_size("dp", s->parallel.dp, found);
     if (found->status != PGR_OK)
-        return;
-    l->dense[TP] = s->parallel.tp;
-    l->dense[CP] = s->parallel.cp;
-    l->dense[PP] = s->parallel.pp;
-    l->dense[EP] = 1;
-    l->expert[TP] = expert_view ? etp : 1;
-    l->expert[EP] = expert_view ? s->parallel.ep : 1;
-    l->expert[PP] = s->parallel.pp;
-    l->expert[CP] = 1;
-    l->dense_product = product(s->parallel.tp, s->parallel.cp, s->parallel.pp);
-    l->expert_product = product(l->expert[TP], l->expert[EP], l->expert[PP]);
-    if (l->dense_product == 0) {
+        return false;
+    if (l->dense_product == 0)
         problem(found, PGR_LIMIT, "PG019", DENSE_KEYS, "take smaller sizes",
                 "tp * cp * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
-                l->dense[TP], l->dense[CP], l->dense[PP]);
-    }
+                l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP]);
     if (l->expert_product == 0) {
         char keys[96];
         problem(found, PGR_LIMIT, "PG019", expert_keys(s, "", keys, sizeof keys),
                 "take smaller sizes",
                 "etp * ep * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
-                l->expert[TP], l->expert[EP], l->expert[PP]);
+                l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP]);
     }
+    return found->status == PGR_OK;
 }
 
-/* The smallest legal world: with a given dp there is but one size, dp * tp * cp * pp. */
-static int64_t smallest_world(const layout *l, problems *found) {
+/* A smallest world that does not fit. */
+static void tell_smallest(const pgr_layout *l, problems *found) {
     const pgr_spec *s = l->spec;
-    int64_t size =
-        s->parallel.dp == PGR_NIL ? world_unit(l) : product(l->dense_product, s->parallel.dp, 1);
-    if (size != 0)
-        return size;
     if (s->parallel.dp != PGR_NIL) {
         problem(found, PGR_LIMIT, "PG019", "parallel.dp " DENSE_KEYS, "take smaller sizes",
                 "dp * tp * cp * pp = %" PRId64 " * %" PRId64 " does not fit in 63 bits",
@@ -171,234 +106,150 @@ static int64_t smallest_world(const layout *l, problems *found) {
                 " and etp * ep * pp = %" PRId64 ", does not fit in 63 bits",
                 l->dense_product, l->expert_product);
     }
-    return 0;
 }
 
-static void choose_world(layout *l, int64_t world_size, problems *found) {
+static void tell_ranks(const pgr_layout *l, problems *found) {
     const pgr_spec *s = l->spec;
-    l->world = world_size != PGR_NIL ? world_size : s->world_size;
-    if (l->world == PGR_NIL) {
-        l->world_assumed = true;
-        l->world = smallest_world(l, found);
-    } else if (l->world < 1) {
+    char help[64];
+    int64_t last, offset = s->parallel.rank_offset;
+    if (l->world < 1 && !l->world_assumed)
         problem(found, PGR_INVALID, "PG019", "world_size", "",
                 "world_size = %" PRId64 " must be at least 1", l->world);
-    }
-    int64_t last;
-    if (s->parallel.rank_offset < 0) {
-        problem(found, PGR_INVALID, "PG019", "parallel.rank_offset", "",
-                "rank_offset = %" PRId64 " must be at least 0", s->parallel.rank_offset);
-    } else if (__builtin_add_overflow(l->world, s->parallel.rank_offset, &last)) {
-        problem(found, PGR_LIMIT, "PG019", "parallel.rank_offset world_size",
-                "take a smaller rank_offset",
+    if (offset < 0) {
+        problem(found, PGR_INVALID, "PG019", "parallel.rank_offset", "leave rank_offset out",
+                "rank_offset = %" PRId64 " must be at least 0", offset);
+    } else if (l->world > 0 && __builtin_add_overflow(l->world, offset, &last)) {
+        snprintf(help, sizeof help, "rank_offset can be at most %" PRId64, INT64_MAX - l->world);
+        problem(found, PGR_LIMIT, "PG019", "parallel.rank_offset world_size", help,
                 "rank_offset = %" PRId64 " and world_size = %" PRId64
                 " give ranks that do not fit in 63 bits",
-                s->parallel.rank_offset, l->world);
+                offset, l->world);
     }
 }
 
-static int order_axis(const char *token, size_t length) {
-    for (int axis = 0; axis < AXES; axis++)
-        if (strlen(order_names[axis]) == length && memcmp(order_names[axis], token, length) == 0)
-            return axis;
-    return -1;
-}
+/* ---- PG013 and PG014: the order ---- */
 
-/* Reads one token of order; what is wrong with it is a line. */
-static void read_axis(layout *l, const char *token, size_t length, problems *found) {
-    int axis = order_axis(token, length);
-    if (axis < 0) {
-        bool expert_name = length == 3 && token[0] == 'e' && order_axis(token + 1, 2) >= 0;
-        char help[80] = "its axes are tp, cp, ep, dp and pp";
-        if (expert_name)
-            snprintf(help, sizeof help, "name it \"%.2s\", which the expert view reads so",
-                     token + 1);
-        problem(found, PGR_INVALID, "PG013", "parallel.order", help,
-                "order = \"%s\" has the unknown axis \"%.*s\"", l->order, (int)length, token);
-        l->order_ok = false;
-    } else if (l->named[axis]) {
-        problem(found, PGR_INVALID, "PG013", "parallel.order", "name each axis once",
-                "order = \"%s\" names \"%s\" twice", l->order, order_names[axis]);
-        l->order_ok = false;
-    } else {
-        l->named[axis] = true;
-        l->axes[l->axis_count++] = axis;
-    }
-}
-
-static void read_order(layout *l, problems *found) {
-    size_t length = strnlen(l->spec->parallel.order, PGR_NAME_MAX - 1);
-    for (size_t i = 0; i < length; i++) /* Megatron-Core takes capitals too */
-        l->order[i] = (char)tolower((unsigned char)l->spec->parallel.order[i]);
-    l->order_ok = true;
-    if (length == 0) {
-        problem(found, PGR_INVALID, "PG013", "parallel.order",
-                "give the axes from the fastest to the slowest, as \"tp-cp-ep-dp-pp\"",
-                "order is empty");
-        l->order_ok = false;
+static void tell_token(const pgr_layout *l, const char *token, size_t length,
+                       bool named[PGR_ORDER_AXES], problems *found) {
+    int axis = pgr_layout_axis(token, length);
+    char hint[96] = "its axes are tp, cp, ep, dp and pp", help[PGR_MEND_MAX];
+    if (axis >= 0 && !named[axis]) {
+        named[axis] = true;
         return;
     }
-    const char *token = l->order;
-    for (;;) {
-        size_t token_length = strcspn(token, "-");
-        read_axis(l, token, token_length, found);
-        if (token[token_length] == '\0')
+    if (axis >= 0) {
+        pgr_mend_order(l, "name each axis once", help);
+        problem(found, PGR_INVALID, "PG013", "parallel.order", help,
+                "order = \"%s\" names \"%s\" twice", l->order, pgr_order_names[axis]);
+        return;
+    }
+    if (length == 3 && token[0] == 'e' && pgr_layout_axis(token + 1, 2) >= 0)
+        snprintf(hint, sizeof hint, "name it \"%.2s\", which the expert view reads so", token + 1);
+    pgr_mend_order(l, hint, help);
+    problem(found, PGR_INVALID, "PG013", "parallel.order", help,
+            "order = \"%s\" has the unknown axis \"%.*s\"", l->order, (int)length, token);
+}
+
+static void tell_order(const pgr_layout *l, problems *found) {
+    bool named[PGR_ORDER_AXES] = {false};
+    char help[PGR_MEND_MAX];
+    if (l->order[0] == '\0') {
+        pgr_mend_order(l, "give the axes from the fastest to the slowest", help);
+        problem(found, PGR_INVALID, "PG013", "parallel.order", help, "order is empty");
+        return;
+    }
+    for (const char *token = l->order;; token++) {
+        size_t length = strcspn(token, "-");
+        tell_token(l, token, length, named, found);
+        token += length;
+        if (*token == '\0')
             return;
-        token += token_length + 1;
     }
 }
 
-/* Writes the nearest world sizes that fit, or where none fits in 63 bits, what else would. */
-static void nearest_worlds(const layout *l, char *out, size_t bytes) {
-    int64_t unit = world_unit(l);
-    int64_t below = unit == 0 ? 0 : l->world / unit * unit;
-    int64_t above = 0;
-    if (unit == 0 || __builtin_add_overflow(below, unit, &above))
-        above = 0;
-    if (below > 0 && above > 0) {
-        snprintf(out, bytes, "the nearest sizes that fit are %" PRId64 " and %" PRId64, below,
-                 above);
-    } else if (below + above > 0) {
-        snprintf(out, bytes, "the nearest size that fits is %" PRId64, below + above);
-    } else {
-        snprintf(out, bytes, "take smaller sizes");
-    }
+/* An axis larger than 1 that order does not name; `keys` are those that its size comes from. */
+static void tell_missing(const pgr_layout *l, const char *name, int axis, int64_t size,
+                         const char *keys, problems *found) {
+    char paths[160], hint[96], help[PGR_MEND_MAX], sized[64];
+    const char *named = pgr_order_names[axis];
+    snprintf(paths, sizeof paths, "parallel.order %s", keys);
+    snprintf(hint, sizeof hint, "add \"%s\"%s", named,
+             strcmp(name, named) == 0 ? "" : ", which the expert view reads so");
+    pgr_mend_order(l, hint, help);
+    snprintf(sized, sizeof sized, "%s", name);
+    if (size > 0)
+        snprintf(sized, sizeof sized, "%s = %" PRId64, name, size);
+    problem(found, PGR_INVALID, "PG014", paths, help, "%s is missing from order = \"%s\"", sized,
+            l->order);
 }
 
-/* Derives edp, or says that the product does not divide the world. */
-static void derive_expert_data_parallel(layout *l, const char *nearest, problems *found) {
-    char keys[128], help[256];
-    if (!l->spec->parallel.expert_view) {
-        l->expert[DP] = 1;
-    } else if (l->world % l->expert_product == 0) {
-        l->expert[DP] = l->world / l->expert_product;
-    } else if (l->expert_product != l->dense_product || l->expert[EP] > 1) {
-        /* otherwise the dense product's line says it all */
-        snprintf(help, sizeof help, "%s%s", nearest,
-                 l->expert[EP] == 1
-                     ? ""
-                     : " (ep divides the data-parallel ranks and is no factor of the world)");
+static void tell_all_missing(const pgr_layout *l, problems *found) {
+    static const char *const dense_keys[PGR_ORDER_AXES] = {
+        "parallel.tp", "parallel.cp", NULL, "parallel.dp world_size " DENSE_KEYS, "parallel.pp"};
+    const pgr_spec *s = l->spec;
+    char edp_keys[128];
+    const char *const keys[PGR_ORDER_AXES] = {
+        etp_key(s), NULL, "parallel.ep", expert_keys(s, "world_size", edp_keys, sizeof edp_keys),
+        NULL};
+    for (int axis = 0; axis < PGR_ORDER_AXES; axis++) {
+        if (l->named[axis])
+            continue;
+        bool derived = axis == PGR_DP && s->parallel.dp == PGR_NIL;
+        if (l->dense[axis] > 1)
+            tell_missing(l, pgr_dense_names[axis], axis, l->dense[axis],
+                         derived ? "world_size " DENSE_KEYS : dense_keys[axis], found);
+        if (l->expert[axis] > 1 && s->parallel.expert_view && axis != PGR_PP)
+            tell_missing(l, pgr_expert_names[axis], axis, l->expert[axis], keys[axis], found);
+    }
+    if (pgr_layout_needs_dp(l))
+        tell_missing(l, "dp", PGR_DP, 0, "world_size " DENSE_KEYS, found);
+}
+
+/* ---- PG010, PG011 and PG018: the world ---- */
+
+static void tell_world(const pgr_layout *l, problems *found) {
+    char keys[128], help[PGR_MEND_MAX];
+    if (l->broken & PGR_PG010) {
+        pgr_mend_world(l, PGR_PG010, help);
+        problem(found, PGR_INVALID, "PG010", "world_size " DENSE_KEYS, help,
+                "world_size = %" PRId64 " is not divisible by tp * cp * pp = %" PRId64 " * %" PRId64
+                " * %" PRId64 " = %" PRId64,
+                l->world, l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP], l->dense_product);
+    }
+    if (l->broken & PGR_PG011) {
+        pgr_mend_world(l, PGR_PG011, help);
         problem(found, PGR_INVALID, "PG011", expert_keys(l->spec, "world_size", keys, sizeof keys),
                 help,
                 "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
                 " * %" PRId64 " * %" PRId64 " = %" PRId64,
-                l->world, l->expert[TP], l->expert[EP], l->expert[PP], l->expert_product);
+                l->world, l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP],
+                l->expert_product);
+    }
+    if (l->broken & PGR_PG018) {
+        pgr_mend_dp(l, help);
+        problem(found, PGR_INVALID, "PG018", "parallel.dp world_size " DENSE_KEYS, help,
+                "dp = %" PRId64 " was given, but world_size = %" PRId64
+                " over tp * cp * pp = %" PRId64 " makes dp = %" PRId64,
+                l->spec->parallel.dp, l->world, l->dense_product, l->dense[PGR_DP]);
     }
 }
 
-/* Derives dp and edp, or says which product does not divide the world. */
-static void derive_data_parallel(layout *l, problems *found) {
-    char nearest[128];
-    nearest_worlds(l, nearest, sizeof nearest);
-    if (l->world % l->dense_product != 0) {
-        problem(found, PGR_INVALID, "PG010", "world_size " DENSE_KEYS, nearest,
-                "world_size = %" PRId64 " is not divisible by tp * cp * pp = %" PRId64 " * %" PRId64
-                " * %" PRId64 " = %" PRId64,
-                l->world, l->dense[TP], l->dense[CP], l->dense[PP], l->dense_product);
-    } else {
-        l->dense[DP] = l->world / l->dense_product;
-    }
-    derive_expert_data_parallel(l, nearest, found);
-}
+/* ---- PG015 to PG017: the pipeline ---- */
 
-static void check_given_dp(const layout *l, problems *found) {
-    int64_t dp = l->spec->parallel.dp;
-    if (dp == PGR_NIL || l->dense[DP] == 0 || dp == l->dense[DP])
-        return;
-    char help[96];
-    int64_t size = product(l->dense_product, dp, 1);
-    if (size != 0)
-        snprintf(help, sizeof help, "leave dp out, or take world_size = %" PRId64, size);
+/* dp and edp, or where they are not known, the products that make them differ. */
+static void tell_unequal(const pgr_layout *l, problems *found) {
+    char help[PGR_MEND_MAX], sizes[160];
+    int64_t dp = l->dense[PGR_DP], edp = l->expert[PGR_DP];
+    if (dp > 0 && edp > 0)
+        snprintf(sizes, sizeof sizes, "dp = %" PRId64 " and edp = %" PRId64 " differ", dp, edp);
     else
-        snprintf(help, sizeof help, "leave dp out");
-    problem(found, PGR_INVALID, "PG018", "parallel.dp world_size " DENSE_KEYS, help,
-            "dp = %" PRId64 " was given, but world_size = %" PRId64 " over tp * cp * pp = %" PRId64
-            " makes dp = %" PRId64,
-            dp, l->world, l->dense_product, l->dense[DP]);
-}
-
-/* An axis larger than 1 that order does not name; `keys` are those that its size comes from. */
-static void missing_axis(const layout *l, const char *name, int axis, int64_t size,
-                         const char *keys, problems *found) {
-    char paths[160], help[96];
-    const char *named = order_names[axis];
-    snprintf(paths, sizeof paths, "parallel.order %s", keys);
-    snprintf(help, sizeof help, "add \"%s\"%s", named,
-             strcmp(name, named) == 0 ? "" : ", which the expert view reads so");
-    problem(found, PGR_INVALID, "PG014", paths, help,
-            "%s = %" PRId64 " is missing from order = \"%s\"", name, size, l->order);
-}
-
-static void check_named(const layout *l, problems *found) {
-    static const char *const dense_keys[AXES] = {
-        "parallel.tp", "parallel.cp", NULL, "parallel.dp world_size " DENSE_KEYS, "parallel.pp"};
-    const pgr_spec *s = l->spec;
-    char edp_keys[128];
-    const char *const keys[AXES] = {etp_key(s), NULL, "parallel.ep",
-                                    expert_keys(s, "world_size", edp_keys, sizeof edp_keys), NULL};
-    for (int axis = 0; axis < AXES; axis++) {
-        if (l->named[axis])
-            continue;
-        if (l->dense[axis] > 1) {
-            bool derived = axis == DP && s->parallel.dp == PGR_NIL;
-            missing_axis(l, dense_names[axis], axis, l->dense[axis],
-                         derived ? "world_size " DENSE_KEYS : dense_keys[axis], found);
-        }
-        if (l->expert[axis] > 1 && s->parallel.expert_view && axis != PP)
-            missing_axis(l, expert_names[axis], axis, l->expert[axis], keys[axis], found);
-    }
-}
-
-/* `order` with pp moved to its end. */
-static void order_pp_last(const layout *l, char out[PGR_NAME_MAX]) {
-    out[0] = '\0';
-    for (int i = 0; i < l->axis_count; i++) {
-        if (l->axes[i] != PP) {
-            strcat(out, order_names[l->axes[i]]);
-            strcat(out, "-");
-        }
-    }
-    strcat(out, "pp");
-}
-
-static void check_pipeline(const layout *l, problems *found) {
-    const pgr_spec *s = l->spec;
-    if (s->parallel.vpp != PGR_NIL && l->dense[PP] == 1) {
-        problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.pp",
-                "leave vpp out or raise pp",
-                "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", s->parallel.vpp);
-    }
-    bool pp_last = l->axis_count > 0 && l->axes[l->axis_count - 1] == PP;
-    int64_t dp = l->dense[DP], edp = l->expert[DP];
-    if (!s->parallel.expert_view || !l->order_ok || !l->named[PP] || l->dense[PP] == 1 || pp_last ||
-        dp == 0 || edp == 0 || dp == edp)
-        return;
-    char better[PGR_NAME_MAX], help[PGR_NAME_MAX + 128];
-    order_pp_last(l, better);
-    snprintf(help, sizeof help,
-             "put pp last (\"%s\"), or make etp * ep = %" PRId64 " equal tp * cp = %" PRId64,
-             better, l->expert[TP] * l->expert[EP], l->dense[TP] * l->dense[CP]);
-    problem(found, PGR_INVALID, "PG016", layout_keys(s), help,
-            "dp = %" PRId64 " and edp = %" PRId64 " differ while pp = %" PRId64
-            " is not last in order = \"%s\"",
-            dp, edp, l->dense[PP], l->order);
-}
-
-/* Lays the axes of a view out: those that order names, then the rest, all of size 1. */
-static void build_view(const layout *l, const char *const names[AXES], const int64_t sizes[AXES],
-                       const char *name, pgr_view *view) {
-    int64_t stride = 1;
-    snprintf(view->name, sizeof view->name, "%s", name);
-    for (int i = 0; i < l->axis_count + AXES; i++) {
-        int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
-        if (names[axis] == NULL || (i >= l->axis_count && l->named[axis]))
-            continue;
-        pgr_axis *a = &view->axes[view->axis_count++];
-        snprintf(a->name, sizeof a->name, "%s", names[axis]);
-        a->size = sizes[axis];
-        a->stride = stride;
-        stride *= a->size;
-    }
+        snprintf(sizes, sizeof sizes,
+                 "dp and edp differ, as tp * cp = %" PRId64 " and etp * ep = %" PRId64 " do,",
+                 l->dense[PGR_TP] * l->dense[PGR_CP], l->expert[PGR_TP] * l->expert[PGR_EP]);
+    pgr_mend_pipeline(l, help);
+    problem(found, PGR_INVALID, "PG016", layout_keys(l->spec), help,
+            "%s while pp = %" PRId64 " is not last in order = \"%s\"", sizes, l->dense[PGR_PP],
+            l->order);
 }
 
 static const pgr_axis *pp_axis(const pgr_view *view) {
@@ -409,20 +260,71 @@ static const pgr_axis *pp_axis(const pgr_view *view) {
 }
 
 /* Both views must cut the same pipelines. */
-static void check_pp_groups(const layout *l, const pgr_plan *plan, problems *found) {
-    if (plan->view_count < 2 || l->dense[PP] == 1)
-        return;
+static void tell_views(const pgr_layout *l, const pgr_plan *plan, problems *found) {
+    char help[PGR_MEND_MAX];
     int64_t dense = pp_axis(&plan->views[PGR_VIEW_DENSE])->stride;
     int64_t expert = pp_axis(&plan->views[PGR_VIEW_EXPERT])->stride;
-    if (dense == expert)
-        return;
-    char better[PGR_NAME_MAX], help[PGR_NAME_MAX + 32];
-    order_pp_last(l, better);
-    snprintf(help, sizeof help, "put pp last (\"%s\")", better);
-    problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
-            "the pp groups of the dense and the expert view differ: with order = \"%s\" and pp = "
-            "%" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64,
-            l->order, l->dense[PP], dense, expert);
+    pgr_mend_pipeline(l, help);
+    if (dense > 0 && expert > 0)
+        problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
+                "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
+                "pp = %" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64,
+                l->order, l->dense[PGR_PP], dense, expert);
+    else
+        problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
+                "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
+                "pp = %" PRId64 " the axes behind pp hold %" PRId64 " and %" PRId64 " ranks",
+                l->order, l->dense[PGR_PP], pgr_layout_beside_pp(l, l->dense),
+                pgr_layout_beside_pp(l, l->expert));
+}
+
+static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, problems *found) {
+    char help[PGR_MEND_MAX];
+    if (l->broken & PGR_PG017) {
+        pgr_mend_vpp(l, help);
+        problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.pp", help,
+                "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", l->spec->parallel.vpp);
+    }
+    if (l->broken & PGR_PG016)
+        tell_unequal(l, found);
+    if (l->broken & PGR_PG015)
+        tell_views(l, plan, found);
+}
+
+/* ---- the plan ---- */
+
+/* Lays the axes of a view out: those that order names, then the rest, all of size 1. What lies
+ * behind an axis of unknown size has no stride. */
+static void build_view(const pgr_layout *l, const char *const names[PGR_ORDER_AXES],
+                       const int64_t sizes[PGR_ORDER_AXES], const char *name, bool laid_out,
+                       pgr_view *view) {
+    int64_t stride = laid_out ? 1 : 0;
+    snprintf(view->name, sizeof view->name, "%s", name);
+    for (int i = 0; i < l->axis_count + PGR_ORDER_AXES; i++) {
+        int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
+        if (names[axis] == NULL || (i >= l->axis_count && l->named[axis]))
+            continue;
+        pgr_axis *a = &view->axes[view->axis_count++];
+        snprintf(a->name, sizeof a->name, "%s", names[axis]);
+        a->size = sizes[axis];
+        a->stride = stride;
+        stride = pgr_layout_product(stride, a->size, 1);
+    }
+}
+
+static pgr_plan build(const pgr_layout *l) {
+    bool dense_out = l->order_ok && !l->dense_missing && l->dense_product > 0;
+    bool expert_out = l->order_ok && !l->expert_missing && l->expert_product > 0;
+    pgr_plan plan = {.world_size = l->world > 0 ? l->world : 0,
+                     .rank_offset = l->spec->parallel.rank_offset,
+                     .view_count = l->spec->parallel.expert_view ? 2 : 1,
+                     .world_size_assumed = l->world_assumed};
+    memcpy(plan.order, l->order, sizeof plan.order);
+    build_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan.views[PGR_VIEW_DENSE]);
+    if (plan.view_count == 2)
+        build_view(l, pgr_expert_names, l->expert, "expert", expert_out,
+                   &plan.views[PGR_VIEW_EXPERT]);
+    return plan;
 }
 
 /* Writes the refusals into an error, a line each with its way out, and frees them. */
@@ -442,56 +344,45 @@ static pgr_status refuse(pgr_status status, pgr_diagnostics *list, pgr_error *er
 }
 
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error) {
-    layout l = {.spec = spec};
+    pgr_spec open = *spec; /* nothing in it is freed */
     pgr_diagnostics list = {0};
     problems found = {.status = PGR_OK, .list = &list};
-    read_sizes(&l, &found);
-    int64_t smallest = found.status == PGR_OK ? smallest_world(&l, &found) : 0;
+    open.world_size = PGR_NIL;
+    pgr_layout l = pgr_layout_of(&open, PGR_NIL);
+    if (tell_sizes(&l, &found) && l.world == 0)
+        tell_smallest(&l, &found);
     if (found.status != PGR_OK)
         return refuse(found.status, &list, error);
-    *world_size = smallest;
+    *world_size = l.world;
     return PGR_OK;
-}
-
-/* All rules but the one that needs the views. */
-static void check_layout(layout *l, int64_t world_size, problems *found) {
-    read_sizes(l, found);
-    if (found->status == PGR_OK)
-        choose_world(l, world_size, found);
-    read_order(l, found);
-    if (l->world > 0) {
-        derive_data_parallel(l, found);
-        check_given_dp(l, found);
-    }
-    if (l->order_ok)
-        check_named(l, found);
-    check_pipeline(l, found);
 }
 
 pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                           pgr_diagnostics *list) {
-    layout l = {.spec = spec};
+    pgr_layout l = pgr_layout_of(spec, world_size);
     problems found = {.status = PGR_OK, .list = list};
-    check_layout(&l, world_size, &found);
-    if (found.status == PGR_OK) {
-        pgr_plan made = {.world_size = l.world,
-                         .rank_offset = spec->parallel.rank_offset,
-                         .view_count = spec->parallel.expert_view ? 2 : 1,
-                         .world_size_assumed = l.world_assumed};
-        memcpy(made.order, l.order, sizeof made.order);
-        build_view(&l, dense_names, l.dense, "dense", &made.views[PGR_VIEW_DENSE]);
-        if (made.view_count == 2)
-            build_view(&l, expert_names, l.expert, "expert", &made.views[PGR_VIEW_EXPERT]);
-        check_pp_groups(&l, &made, &found);
-        if (found.status == PGR_OK)
-            *plan = made;
+    *plan = build(&l);
+    if (l.broken & PGR_PG019) {
+        if (tell_sizes(&l, &found) && l.world_assumed && l.world == 0)
+            tell_smallest(&l, &found);
+        tell_ranks(&l, &found);
     }
+    if (l.broken & PGR_PG013)
+        tell_order(&l, &found);
+    tell_world(&l, &found);
+    if (l.broken & PGR_PG014)
+        tell_all_missing(&l, &found);
+    tell_pipeline(&l, plan, &found);
     return list->out_of_memory && found.status != PGR_OK ? PGR_LIMIT : found.status;
 }
 
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error) {
     pgr_diagnostics list = {0};
-    pgr_status status = pgr_plan_check(spec, world_size, plan, &list);
-    return status == PGR_OK ? PGR_OK : refuse(status, &list, error);
+    pgr_plan made;
+    pgr_status status = pgr_plan_check(spec, world_size, &made, &list);
+    if (status != PGR_OK)
+        return refuse(status, &list, error);
+    *plan = made;
+    return PGR_OK;
 }

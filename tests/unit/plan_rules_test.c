@@ -33,7 +33,7 @@ static const refusal refusals[] = {
      .etp = 4,
      .status = PGR_INVALID,
      .message = "world_size = 18 is not divisible by etp * ep * pp = 4 * 1 * 1 = 4; the nearest "
-                "sizes that fit are 16 and 20"},
+                "sizes that fit are 16 and 20; or, in a world of 18, etp can be 3 or 6"},
     {.name = "ep does not divide the data-parallel ranks",
      .world = 12,
      .tp = 2,
@@ -41,70 +41,74 @@ static const refusal refusals[] = {
      .etp = 1,
      .status = PGR_INVALID,
      .message = "world_size = 12 is not divisible by etp * ep * pp = 1 * 8 * 1 = 8; the nearest "
-                "sizes that fit are 8 and 16 (ep divides the data-parallel ranks and is no factor "
-                "of the world)"},
+                "sizes that fit are 8 and 16; or, in a world of 12, ep can be 6 or 12 (ep divides "
+                "the data-parallel ranks and is no factor of the world)"},
     {.name = "both products do not divide",
      .world = 15,
      .tp = 2,
      .ep = 4,
      .etp = 1,
      .status = PGR_INVALID,
-     .message = "world_size = 15 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest "
-                "sizes that fit are 12 and 16\n"
-                "world_size = 15 is not divisible by etp * ep * pp = 1 * 4 * 1 = 4; the nearest "
-                "sizes that fit are 12 and 16 (ep divides the data-parallel ranks and is no factor "
-                "of the world)"},
+     .message =
+         "world_size = 15 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest sizes that "
+         "fit are 12 and 16; or, in a world of 15, tp can be 1 or 3 (ep divides the data-parallel "
+         "ranks and is no factor of the world)\nworld_size = 15 is not divisible by etp * ep * pp "
+         "= 1 * 4 * 1 = 4; the nearest sizes that fit are 12 and 16; or, in a world of 15, ep can "
+         "be 3 or 5 (ep divides the data-parallel ranks and is no factor of the world)"},
     {.name = "a world smaller than any that fits",
      .world = 3,
      .tp = 8,
      .etp = 1,
      .status = PGR_INVALID,
      .message = "world_size = 3 is not divisible by tp * cp * pp = 8 * 1 * 1 = 8; the nearest size "
-                "that fits is 8"},
+                "that fits is 8; or, in a world of 3, tp can be 3"},
     {.name = "an axis missing from order",
      .world = 16,
      .tp = 8,
      .etp = 8,
      .order = "tp-pp",
      .status = PGR_INVALID,
-     .message =
-         "dp = 2 is missing from order = \"tp-pp\"; add \"dp\"\n"
-         "edp = 2 is missing from order = \"tp-pp\"; add \"dp\", which the expert view reads "
-         "so"},
+     .message = "dp = 2 is missing from order = \"tp-pp\"; add \"dp\", as in order = "
+                "\"tp-dp-pp\"\nedp = 2 is missing from order = \"tp-pp\"; add \"dp\", which the "
+                "expert view reads so, as in order = \"tp-dp-pp\""},
     {.name = "ep missing from order",
      .world = 12,
      .ep = 3,
      .order = "pp-dp-cp-tp",
      .status = PGR_INVALID,
-     .message = "ep = 3 is missing from order = \"pp-dp-cp-tp\"; add \"ep\""},
+     .message = "ep = 3 is missing from order = \"pp-dp-cp-tp\"; add \"ep\", as in order = "
+                "\"ep-pp-dp-cp-tp\""},
     {.name = "pp missing from order",
      .world = 2,
      .pp = 2,
      .order = "tp-cp-ep-dp",
      .status = PGR_INVALID,
-     .message = "pp = 2 is missing from order = \"tp-cp-ep-dp\"; add \"pp\""},
+     .message = "pp = 2 is missing from order = \"tp-cp-ep-dp\"; add \"pp\", as in order = "
+                "\"tp-cp-ep-dp-pp\""},
     {.name = "a repeated axis",
      .world = 4,
      .order = "tp-dp-tp",
      .status = PGR_INVALID,
-     .message = "order = \"tp-dp-tp\" names \"tp\" twice; name each axis once"},
+     .message =
+         "order = \"tp-dp-tp\" names \"tp\" twice; name each axis once, as in order = \"tp-dp\""},
     {.name = "an unknown axis",
      .world = 4,
      .order = "tp-sp-dp",
      .status = PGR_INVALID,
      .message = "order = \"tp-sp-dp\" has the unknown axis \"sp\"; its axes are tp, cp, ep, dp and "
-                "pp"},
+                "pp, as in order = \"tp-dp\""},
     {.name = "the expert view's name of an axis",
      .world = 4,
      .order = "etp-dp",
      .status = PGR_INVALID,
      .message = "order = \"etp-dp\" has the unknown axis \"etp\"; name it \"tp\", which the expert "
-                "view reads so"},
+                "view reads so, as in order = \"tp-dp\""},
     {.name = "an empty token",
      .world = 4,
      .order = "tp--dp",
      .status = PGR_INVALID,
-     .message = "order = \"tp--dp\" has the unknown axis \"\"; its axes are tp, cp, ep, dp and pp"},
+     .message = "order = \"tp--dp\" has the unknown axis \"\"; its axes are tp, cp, ep, dp and pp, "
+                "as in order = \"tp-dp\""},
     {.name = "pp not last while dp and edp differ",
      .world = 12,
      .cp = 2,
@@ -113,7 +117,8 @@ static const refusal refusals[] = {
      .order = "pp-dp-ep-cp-tp",
      .status = PGR_INVALID,
      .message = "dp = 3 and edp = 1 differ while pp = 2 is not last in order = \"pp-dp-ep-cp-tp\"; "
-                "put pp last (\"dp-ep-cp-tp-pp\"), or make etp * ep = 6 equal tp * cp = 2"},
+                "put pp last (\"dp-ep-cp-tp-pp\"), or take etp = 2, or, where the model is dense, "
+                "expert_view = false"},
     {.name = "views that disagree on pp",
      .world = 32,
      .tp = 2,
@@ -124,25 +129,25 @@ static const refusal refusals[] = {
      .status = PGR_INVALID,
      .message = "the pp groups of the dense and the expert view differ: with order = "
                 "\"tp-ep-dp-pp-cp\" and pp = 4 the first ones begin 0, 4 and 0, 8; put pp last "
-                "(\"tp-ep-dp-cp-pp\")"},
+                "(\"tp-ep-dp-cp-pp\"), or, where the model is dense, expert_view = false"},
     {.name = "vpp without pp",
      .world = 8,
      .tp = 2,
      .vpp = 2,
      .status = PGR_INVALID,
-     .message = "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+     .message = "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out, or take pp = 2"},
     {.name = "vpp of one without pp",
      .world = 8,
      .vpp = 1,
      .status = PGR_INVALID,
-     .message = "vpp = 1 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+     .message = "vpp = 1 needs pp greater than 1, and pp = 1; leave vpp out, or take pp = 2"},
     {.name = "a given dp that is not the derived one",
      .world = 8,
      .tp = 2,
      .dp = 2,
      .status = PGR_INVALID,
-     .message = "dp = 2 was given, but world_size = 8 over tp * cp * pp = 2 makes dp = 4; leave dp "
-                "out, or take world_size = 4"},
+     .message = "dp = 2 was given, but world_size = 8 over tp * cp * pp = 2 makes dp = 4; take dp "
+                "= 4, or leave dp out, or take world_size = 4; or, in a world of 8, tp can be 4"},
     {.name = "several problems at once",
      .world = 9,
      .tp = 2,
@@ -150,10 +155,10 @@ static const refusal refusals[] = {
      .vpp = 2,
      .order = "tp-dp-dp",
      .status = PGR_INVALID,
-     .message = "order = \"tp-dp-dp\" names \"dp\" twice; name each axis once\n"
-                "world_size = 9 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest "
-                "sizes that fit are 6 and 12\n"
-                "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out or raise pp"},
+     .message = "order = \"tp-dp-dp\" names \"dp\" twice; name each axis once, as in order = "
+                "\"tp-dp\"\nworld_size = 9 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the "
+                "nearest sizes that fit are 6 and 12; or, in a world of 9, tp can be 1 or 3\nvpp = "
+                "2 needs pp greater than 1, and pp = 1; leave vpp out, or take pp = 3"},
     {.name = "a size below one",
      .world = 8,
      .tp = -2,
@@ -169,7 +174,7 @@ static const refusal refusals[] = {
      .world = 8,
      .rank_offset = -1,
      .status = PGR_INVALID,
-     .message = "rank_offset = -1 must be at least 0"},
+     .message = "rank_offset = -1 must be at least 0; leave rank_offset out"},
     {.name = "a dense product over 63 bits",
      .world = 8,
      .tp = HUGE_SIZE,
@@ -203,9 +208,8 @@ static const refusal refusals[] = {
      .world = 8,
      .rank_offset = INT64_MAX - 7,
      .status = PGR_LIMIT,
-     .message =
-         "rank_offset = 9223372036854775800 and world_size = 8 give ranks that do not fit in "
-         "63 bits; take a smaller rank_offset"},
+     .message = "rank_offset = 9223372036854775800 and world_size = 8 give ranks that do not fit "
+                "in 63 bits; rank_offset can be at most 9223372036854775799"},
 };
 
 static void set(int64_t *field, int64_t value) {
