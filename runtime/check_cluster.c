@@ -24,7 +24,11 @@ static void check_etp(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *
         t.spec.parallel.etp = 1;
         if (pgr_trial_mends(&t))
             pgr_trial_offer(&t, "", "write etp = 1 for whole experts");
-        pgr_trial_offer(&t, ", or ", "%setp = %" PRId64, t.help[0] ? "" : "write ", tp);
+        t.spec.parallel.etp = tp;
+        if (pgr_trial_mends(&t))
+            pgr_trial_offer(&t, ", or ", "%setp = %" PRId64, t.help[0] ? "" : "write ", tp);
+        if (t.help[0] == '\0')
+            pgr_trial_offer(&t, "", "give etp as it is meant");
         pgr_trial_end(&t, found);
     }
     pgr_diagnose(found, "PG050", paths, t.help,

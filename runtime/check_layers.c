@@ -195,6 +195,37 @@ static bool offer_nearest_ends(pgr_trial *t, const pgr_spec *s) {
     return false;
 }
 
+/* Offers ends of whole virtual stages together with a number of layers that fits them. */
+static void offer_ends_and_layers(pgr_trial *t, const pgr_spec *s) {
+    int64_t first = s->parallel.first_stage_layers, last = s->parallel.last_stage_layers;
+    int64_t vpp = stages_on_rank(s), stages = s->parallel.pp - given(first) - given(last), step;
+    if (!given(s->model.layers) || stages < 0 || __builtin_mul_overflow(vpp, stages, &step))
+        return;
+    if (given(first))
+        first = (first + vpp - 1) / vpp * vpp;
+    if (given(last))
+        last = (last + vpp - 1) / vpp * vpp;
+    int64_t ends = or_zero(first) + or_zero(last), rest = s->model.layers - ends;
+    int64_t between = step == 0 ? 0 : rest > step ? rest / step * step : step;
+    t->spec.parallel.first_stage_layers = first;
+    t->spec.parallel.last_stage_layers = last;
+    t->spec.model.layers = ends + between;
+    if (pgr_trial_mends(t)) {
+        char text[128] = "";
+        size_t used = 0;
+        if (given(first))
+            used =
+                (size_t)snprintf(text, sizeof text, "first_stage_layers = %" PRId64 " and ", first);
+        if (given(last))
+            snprintf(text + used, sizeof text - used, "last_stage_layers = %" PRId64 " and ", last);
+        pgr_trial_offer(t, "", "%slayers = %" PRId64, text, ends + between);
+    }
+    pgr_trial_reset(t);
+    if (t->help[0] == '\0')
+        pgr_trial_offer(t, "",
+                        "give stage_layers: the layers of each stage, which add up to layers");
+}
+
 /* Offers other ends, another number of layers, or none of the ends. */
 static void offer_uneven(pgr_trial *t, const pgr_spec *s) {
     int64_t first = s->parallel.first_stage_layers, last = s->parallel.last_stage_layers;
@@ -217,11 +248,13 @@ static void offer_uneven(pgr_trial *t, const pgr_spec *s) {
             pgr_trial_offer(t, ", or ", "layers can be %s", list);
     }
     t->spec.parallel.first_stage_layers = t->spec.parallel.last_stage_layers = PGR_NIL;
-    if (pgr_trial_mends(t) || t->help[0] == '\0')
+    if (pgr_trial_mends(t))
         pgr_trial_offer(t, ", or ", "leave %s%s%s out", given(first) ? "first_stage_layers" : "",
                         given(first) && given(last) ? " and " : "",
                         given(last) ? "last_stage_layers" : "");
     pgr_trial_reset(t);
+    if (t->help[0] == '\0')
+        offer_ends_and_layers(t, s);
 }
 
 static void check_uneven_stages(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {

@@ -54,7 +54,8 @@ static bool was_there(const pgr_trial *t, const pgr_diagnostic *item) {
 static void ask(pgr_trial *t, pgr_diagnostics *found) {
     int64_t checked;
     pgr_spec spec = t->spec;
-    *found = (pgr_diagnostics){.bare = true};
+    found->bare = true;
+    found->count = 0;
     spec.world_size = t->open ? PGR_NIL : t->world_size;
     if (spec.padding.is_function)
         spec.model.seq_len = PGR_NIL; /* its answer is that for the original sizes */
@@ -92,24 +93,23 @@ void pgr_trial_reset(pgr_trial *t) {
 
 void pgr_trial_end(pgr_trial *t, pgr_diagnostics *found) {
     pgr_diagnostics_free(&t->before);
+    pgr_diagnostics_free(&t->after);
     found->out_of_memory |= t->out_of_memory;
 }
 
 bool pgr_trial_mends(pgr_trial *t) {
-    pgr_diagnostics after;
     bool good = true;
     if (t->left <= 0 || t->out_of_memory)
         return false;
     t->left--;
-    ask(t, &after);
-    for (int64_t i = 0; i < after.count && good; i++) {
-        const pgr_diagnostic *item = &after.items[i];
+    ask(t, &t->after);
+    for (int64_t i = 0; i < t->after.count && good; i++) {
+        const pgr_diagnostic *item = &t->after.items[i];
         if (item->rule == t->target.rule)
             good = !same_paths(item, &t->target) && was_there(t, item);
         else
             good = item->severity != PGR_ERROR || was_there(t, item);
     }
-    pgr_diagnostics_free(&after);
     return good && !t->out_of_memory;
 }
 

@@ -19,6 +19,7 @@ typedef struct pgr_trial {
     char help[384];     /* the way out so far */
     const pgr_spec *original;
     pgr_diagnostics before; /* what the original has */
+    pgr_diagnostics after;  /* what the last trial had; its room is used again */
     pgr_diagnostic target;  /* the finding that is to go */
     int64_t left;           /* trials that may still be made: hostile sizes end, too */
     bool out_of_memory;
