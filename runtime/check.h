@@ -20,10 +20,22 @@ void pgr_check(const pgr_spec *spec, int64_t world_size, int64_t *checked_world,
  * the layout: a rule whose sizes or strides are 0 there says nothing. It is NULL where nothing is
  * known; notes are only made of a legal layout. */
 void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_layers(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_sequence(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_cluster(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_crossings(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+
+/* Whether the groups of "tp", "ep" or "etp" cross a node (or NVLink domain), or it is not known. */
+bool pgr_check_crosses(const pgr_spec *spec, const pgr_plan *plan, const char *axis);
+
+/* Tokens of a sample after padding, of seq_len or of the packed sequences together; 0 where neither
+ * is given or they cannot be padded. */
+int64_t pgr_check_tokens(const pgr_spec *spec);
+
+/* Whether layer `layer`, from 0, is one of experts. */
+bool pgr_check_layer_is_moe(const pgr_spec *spec, int64_t layer);
 
 /* "1, 2, 4 or 8": the divisors of `value` up to `most`, for a way out; cut with "..." where long.
  */

@@ -1,5 +1,6 @@
-/* check_model.c - whether the model's shapes divide over the layout: PG012, PG020 to PG029. */
-#include "check.h"
+/* check_model.c - whether the model's shapes divide over the layout: PG012, PG021 to PG024 and
+ * PG026 to PG028. */
+#include "check_trial.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,10 +9,6 @@ enum { LIST = 200 }; /* bytes of a list of divisors */
 
 static bool given(int64_t value) {
     return value != PGR_NIL;
-}
-
-static int64_t or_one(int64_t value) {
-    return given(value) ? value : 1;
 }
 
 static bool has_experts(const pgr_spec *s) {
@@ -27,213 +24,189 @@ static void nearest_multiples(int64_t value, int64_t step, char *text, size_t by
         snprintf(text, bytes, "%" PRId64, step);
 }
 
-static void check_heads(const pgr_spec *s, pgr_diagnostics *found) {
-    int64_t tp = s->parallel.tp, heads = s->model.heads, kv = s->model.kv_heads;
-    char list[LIST], help[2 * LIST];
-    if (given(heads) && heads % tp != 0) {
-        pgr_check_divisors(heads, heads, list, sizeof list);
-        snprintf(help, sizeof help, "tp can be %s", list);
-        pgr_diagnose(found, "PG012", "parallel.tp model.heads", help,
-                     "tp = %" PRId64 " does not divide heads = %" PRId64, tp, heads);
+/* What tp must divide, whatever else: the greatest common divisor of the sizes that it cuts; 0
+ * where there is none. */
+static int64_t cut_by_tp(const pgr_spec *s) {
+    int64_t common = given(s->model.heads) ? s->model.heads : 0;
+    if (given(s->model.ffn))
+        common = pgr_greatest_divisor(common, s->model.ffn);
+    if (!has_experts(s))
+        return common;
+    common = pgr_greatest_divisor(common, s->moe.shared_ffn);
+    if (!given(s->parallel.etp) && given(s->moe.ffn))
+        common = pgr_greatest_divisor(common, s->moe.ffn);
+    return common;
+}
+
+/* "with tp = 3, " where tp is kept. */
+static const char *with_axis(const char *axis, int64_t ranks, char *text, size_t bytes) {
+    snprintf(text, bytes, "with %s = %" PRId64 ", ", axis, ranks);
+    return text;
+}
+
+static void check_tp_and_heads(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    static const char paths[] = "parallel.tp model.heads";
+    int64_t tp = s->parallel.tp, heads = s->model.heads;
+    char lead[64];
+    pgr_trial t;
+    if (!given(heads) || heads % tp == 0)
+        return;
+    if (pgr_trial_begin(&t, s, plan, found, "PG012", paths)) {
+        t.open = true; /* the tp that the model allows; PG010 tells which of them fit a world */
+        if (!pgr_trial_offer_divisors(&t, "", "", "tp", &t.spec.parallel.tp, cut_by_tp(s)))
+            pgr_trial_offer_multiples(&t, "", with_axis("tp", tp, lead, sizeof lead), "heads",
+                                      &t.spec.model.heads, tp);
+        pgr_trial_end(&t, found);
     }
-    if (given(kv) && kv % tp != 0 && tp % kv != 0) {
-        pgr_check_divisors(kv, kv, list, sizeof list);
-        snprintf(help, sizeof help, "tp can be %s, or a multiple of %" PRId64 " (replicated)", list,
+    pgr_diagnose(found, "PG012", paths, t.help, "tp = %" PRId64 " does not divide heads = %" PRId64,
+                 tp, heads);
+}
+
+/* Grouped-query attention: num_query_groups of Megatron-Core's TransformerConfig. */
+static void check_heads_and_kv(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    static const char paths[] = "model.kv_heads model.heads";
+    int64_t heads = s->model.heads, kv = s->model.kv_heads;
+    pgr_trial t;
+    if (!given(heads) || !given(kv) || heads % kv == 0)
+        return;
+    if (pgr_trial_begin(&t, s, plan, found, "PG021", paths)) {
+        pgr_trial_offer_divisors(&t, "", "", "kv_heads", &t.spec.model.kv_heads, heads);
+        pgr_trial_offer_multiples(&t, ", or ", "", "heads", &t.spec.model.heads,
+                                  pgr_least_multiple(kv, s->parallel.tp));
+        pgr_trial_end(&t, found);
+    }
+    pgr_diagnose(found, "PG021", paths, t.help,
+                 "kv_heads = %" PRId64 " does not divide heads = %" PRId64
+                 ": each key-value head serves heads / kv_heads query heads",
+                 kv, heads);
+}
+
+static void check_tp_and_kv(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    static const char paths[] = "parallel.tp model.kv_heads";
+    int64_t tp = s->parallel.tp, kv = s->model.kv_heads, of = cut_by_tp(s);
+    pgr_trial t;
+    if (!given(kv) || kv % tp == 0 || tp % kv == 0)
+        return;
+    if (pgr_trial_begin(&t, s, plan, found, "PG021", paths)) {
+        /* of the heads' divisors those that divide kv_heads or replicate them; the first multiples
+         * of kv_heads where the heads are not given */
+        if (of == 0 && __builtin_mul_overflow(kv, 12, &of))
+            of = kv;
+        pgr_trial_offer_divisors(&t, "", "", "tp", &t.spec.parallel.tp, of);
+        char lead[64];
+        pgr_trial_offer_divisors(&t, "; ", with_axis("tp", tp, lead, sizeof lead), "kv_heads",
+                                 &t.spec.model.kv_heads,
+                                 given(s->model.heads) ? s->model.heads : tp);
+        pgr_trial_end(&t, found);
+    }
+    pgr_diagnose(found, "PG021", paths, t.help,
+                 "neither of tp = %" PRId64 " and kv_heads = %" PRId64 " divides the other", tp,
                  kv);
-        pgr_diagnose(found, "PG021", "parallel.tp model.kv_heads", help,
-                     "neither of tp = %" PRId64 " and kv_heads = %" PRId64 " divides the other", tp,
-                     kv);
+}
+
+static void head_dim_missing(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    static const char paths[] = "model.hidden model.heads";
+    pgr_trial t;
+    if (pgr_trial_begin(&t, s, plan, found, "PG024", paths)) {
+        pgr_trial_offer_multiples(&t, "", "give head_dim, or ", "hidden", &t.spec.model.hidden,
+                                  s->model.heads);
+        if (t.help[0] == '\0')
+            pgr_trial_offer(&t, "", "give head_dim");
+        pgr_trial_end(&t, found);
     }
+    pgr_diagnose(found, "PG024", paths, t.help,
+                 "head_dim is left out, and hidden = %" PRId64
+                 " is not divisible by heads = %" PRId64,
+                 s->model.hidden, s->model.heads);
 }
 
 /* The width of the attention projections. */
-static void check_head_dim(const pgr_spec *s, pgr_diagnostics *found) {
+static void check_head_dim(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
     int64_t tp = s->parallel.tp, heads = s->model.heads, dim = s->model.head_dim, width;
-    char text[64], help[2 * LIST];
+    char lead[64];
+    pgr_trial t;
     if (!given(heads))
         return;
     if (!given(dim) && given(s->model.hidden) && s->model.hidden % heads != 0) {
-        nearest_multiples(s->model.hidden, heads, text, sizeof text);
-        snprintf(help, sizeof help, "give head_dim, or take hidden = %s", text);
-        pgr_diagnose(found, "PG024", "model.hidden model.heads", help,
-                     "head_dim is left out, and hidden = %" PRId64
-                     " is not divisible by heads = %" PRId64,
-                     s->model.hidden, heads);
+        head_dim_missing(s, plan, found);
         return;
     }
     if (!given(dim) && given(s->model.hidden))
         dim = s->model.hidden / heads;
     if (!given(dim) || __builtin_mul_overflow(heads, dim, &width) || width % tp == 0)
         return;
-    int64_t step = tp / pgr_greatest_divisor(dim, tp);
-    nearest_multiples(heads, step, text, sizeof text);
-    char list[LIST];
-    pgr_check_divisors(pgr_greatest_divisor(width, heads), heads, list, sizeof list);
-    snprintf(help, sizeof help, "tp can be %s; with tp = %" PRId64 ", heads can be %s", list, tp,
-             text);
-    pgr_diagnose(found, "PG024",
-                 given(s->model.head_dim) ? "parallel.tp model.heads model.head_dim"
-                                          : "parallel.tp model.heads model.hidden",
-                 help,
+    const char *paths = given(s->model.head_dim) ? "parallel.tp model.heads model.head_dim"
+                                                 : "parallel.tp model.heads model.hidden";
+    if (pgr_trial_begin(&t, s, plan, found, "PG024", paths)) {
+        pgr_trial_offer_divisors(&t, "", "", "tp", &t.spec.parallel.tp, cut_by_tp(s));
+        pgr_trial_offer_multiples(&t, "; ", with_axis("tp", tp, lead, sizeof lead), "heads",
+                                  &t.spec.model.heads, tp);
+        pgr_trial_end(&t, found);
+    }
+    pgr_diagnose(found, "PG024", paths, t.help,
                  "heads * head_dim = %" PRId64 " * %" PRId64 " = %" PRId64
                  " is not divisible by tp = %" PRId64,
                  heads, dim, width, tp);
 }
 
 /* One linear layer's inner size over the axis that cuts it. */
-static void check_inner(const char *code, const char *axis, int64_t ranks, const char *name,
-                        int64_t size, const char *paths, pgr_diagnostics *found) {
-    if (!given(size) || size % ranks == 0)
-        return;
-    char list[LIST], text[64], help[2 * LIST];
-    /* the largest divisors are of no use: what is a legal axis size is at most the one asked for */
-    pgr_check_divisors(size, ranks, list, sizeof list);
-    nearest_multiples(size, ranks, text, sizeof text);
-    snprintf(help, sizeof help, "%s can be %s; with %s = %" PRId64 ", %s can be %s", axis, list,
-             axis, ranks, name, text);
-    pgr_diagnose(found, code, paths, help, "%s = %" PRId64 " is not divisible by %s = %" PRId64,
-                 name, size, axis, ranks);
+typedef struct inner {
+    const char *code, *axis, *name, *paths;
+    int64_t ranks, of;             /* of the axis; what its size must divide */
+    size_t axis_field, size_field; /* where the spec has them */
+} inner;
+
+static int64_t *field_at(pgr_spec *s, size_t offset) {
+    return (int64_t *)(void *)((char *)s + offset);
 }
 
-static void check_ffn(const pgr_spec *s, pgr_diagnostics *found) {
-    check_inner("PG022", "tp", s->parallel.tp, "ffn", s->model.ffn, "parallel.tp model.ffn", found);
+static void check_inner(const pgr_spec *s, const pgr_plan *plan, const inner *in, int64_t size,
+                        pgr_diagnostics *found) {
+    char lead[64];
+    pgr_trial t;
+    if (!given(size) || size % in->ranks == 0)
+        return;
+    if (pgr_trial_begin(&t, s, plan, found, in->code, in->paths)) {
+        pgr_trial_offer_divisors(&t, "", "", in->axis, field_at(&t.spec, in->axis_field), in->of);
+        pgr_trial_offer_multiples(&t, "; ", with_axis(in->axis, in->ranks, lead, sizeof lead),
+                                  in->name, field_at(&t.spec, in->size_field), in->ranks);
+        pgr_trial_end(&t, found);
+    }
+    pgr_diagnose(found, in->code, in->paths, t.help,
+                 "%s = %" PRId64 " is not divisible by %s = %" PRId64, in->name, size, in->axis,
+                 in->ranks);
+}
+
+#define TP_FIELD offsetof(pgr_spec, parallel.tp)
+#define ETP_FIELD offsetof(pgr_spec, parallel.etp)
+
+static void check_ffn(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    inner in = {"PG022",        "tp",         "ffn",    "parallel.tp model.ffn",
+                s->parallel.tp, cut_by_tp(s), TP_FIELD, offsetof(pgr_spec, model.ffn)};
+    check_inner(s, plan, &in, s->model.ffn, found);
     if (!has_experts(s))
         return;
-    if (s->moe.shared_ffn > 0)
-        check_inner("PG022", "tp", s->parallel.tp, "moe.shared_ffn", s->moe.shared_ffn,
-                    "parallel.tp moe.shared_ffn", found);
+    if (s->moe.shared_ffn > 0) {
+        in.name = "moe.shared_ffn";
+        in.paths = "parallel.tp moe.shared_ffn";
+        in.size_field = offsetof(pgr_spec, moe.shared_ffn);
+        check_inner(s, plan, &in, s->moe.shared_ffn, found);
+    }
     bool own = given(s->moe.ffn), cut = given(s->parallel.etp);
-    int64_t ffn = own ? s->moe.ffn : s->model.ffn;
-    int64_t etp = cut ? s->parallel.etp : s->parallel.tp;
     if (!own && !cut)
         return; /* the same two values as above */
     char paths[96];
     snprintf(paths, sizeof paths, "parallel.%s %s.ffn", cut ? "etp" : "tp", own ? "moe" : "model");
-    check_inner("PG023", "etp", etp, own ? "moe.ffn" : "ffn", ffn, paths, found);
-}
-
-/* ---- layers over stages ---- */
-
-static void uneven_help(int64_t layers, int64_t pp, int64_t vpp, char *text, size_t bytes) {
-    int64_t middle = (layers + pp - 1) / pp;
-    int64_t rest = pp > 2 ? layers - middle * (pp - 2) : layers;
-    while (rest < 2 && middle > 1 && pp > 2) {
-        middle--;
-        rest = layers - middle * (pp - 2);
-    }
-    text[0] = '\0';
-    if (vpp == 1 && pp > 1 && rest >= 2)
-        snprintf(text, bytes,
-                 ", or give first_stage_layers = %" PRId64 " and last_stage_layers = %" PRId64,
-                 rest / 2, rest - rest / 2);
-}
-
-static void check_even_stages(const pgr_spec *s, pgr_diagnostics *found) {
-    int64_t layers = s->model.layers, pp = s->parallel.pp, vpp = or_one(s->parallel.vpp), stages;
-    if (__builtin_mul_overflow(pp, vpp, &stages) || layers % stages == 0)
-        return;
-    char list[LIST], text[64], uneven[128], help[3 * LIST];
-    pgr_check_divisors(layers, layers, list, sizeof list);
-    nearest_multiples(layers, stages, text, sizeof text);
-    uneven_help(layers, pp, vpp, uneven, sizeof uneven);
-    snprintf(help, sizeof help, "take layers = %s, or pp * vpp = %s%s", text, list, uneven);
-    if (vpp == 1)
-        pgr_diagnose(found, "PG020", "model.layers parallel.pp", help,
-                     "layers = %" PRId64 " is not divisible by pp = %" PRId64 "; %" PRId64
-                     " layers would be left over",
-                     layers, pp, layers % pp);
-    else
-        pgr_diagnose(found, "PG020", "model.layers parallel.pp parallel.vpp", help,
-                     "layers = %" PRId64 " is not divisible by pp * vpp = %" PRId64 " * %" PRId64
-                     " = %" PRId64 "; %" PRId64 " layers would be left over",
-                     layers, pp, vpp, stages, layers % stages);
-}
-
-static void check_stage_list(const pgr_spec *s, pgr_diagnostics *found) {
-    const pgr_list *list = &s->parallel.stage_layers;
-    int64_t pp = s->parallel.pp, vpp = or_one(s->parallel.vpp), sum = 0;
-    for (int64_t i = 0; i < list->count; i++)
-        if (__builtin_add_overflow(sum, list->items[i], &sum))
-            return;
-    char help[LIST];
-    if (list->count != pp && (list->count % vpp != 0 || list->count / vpp != pp)) {
-        snprintf(help, sizeof help, "give %" PRId64 " entries, one for each stage", pp);
-        pgr_diagnose(found, "PG029", "parallel.stage_layers parallel.pp", help,
-                     "stage_layers has %" PRId64 " entries and pp = %" PRId64, list->count, pp);
-    }
-    if (!given(s->model.layers) || sum == s->model.layers)
-        return;
-    int64_t off = s->model.layers - sum;
-    snprintf(help, sizeof help, "%s %" PRId64 " layer%s %s the stages, or set layers = %" PRId64,
-             off > 0 ? "add" : "take", off > 0 ? off : -off, off == 1 || off == -1 ? "" : "s",
-             off > 0 ? "to" : "from", sum);
-    pgr_diagnose(found, "PG029", "parallel.stage_layers model.layers", help,
-                 "stage_layers add up to %" PRId64 ", and layers = %" PRId64, sum, s->model.layers);
-}
-
-/* first_stage_layers and last_stage_layers, as num_layers_in_first_pipeline_stage and
- * num_layers_in_last_pipeline_stage of Megatron-Core's TransformerConfig. */
-static void check_uneven_stages(const pgr_spec *s, pgr_diagnostics *found) {
-    int64_t first = s->parallel.first_stage_layers, last = s->parallel.last_stage_layers;
-    int64_t pp = s->parallel.pp, vpp = or_one(s->parallel.vpp), layers = s->model.layers;
-    int64_t ends = (given(first) ? first : 0) + (given(last) ? last : 0);
-    int64_t stages = pp - given(first) - given(last);
-    char paths[160], help[LIST];
-    snprintf(paths, sizeof paths, "%s%smodel.layers parallel.pp%s",
-             given(first) ? "parallel.first_stage_layers " : "",
-             given(last) ? "parallel.last_stage_layers " : "", vpp > 1 ? " parallel.vpp" : "");
-    if ((given(first) && first % vpp != 0) || (given(last) && last % vpp != 0)) {
-        snprintf(help, sizeof help, "make each a multiple of vpp = %" PRId64, vpp);
-        pgr_diagnose(found, "PG029", paths, help,
-                     "the layers of the first or last stage (%" PRId64
-                     " together) are not divisible by vpp = %" PRId64,
-                     ends, vpp);
-        return;
-    }
-    if (!given(layers))
-        return;
-    int64_t rest = layers - ends;
-    if (stages > 0 ? rest > 0 && rest % stages == 0 && rest / stages % vpp == 0
-                   : rest == 0 && stages == 0)
-        return;
-    int64_t step;
-    if (stages <= 0) {
-        snprintf(help, sizeof help, "with pp = %" PRId64 " leave %s", pp,
-                 pp == 1 ? "both out" : "one out, or make them add up to layers");
-    } else if (__builtin_mul_overflow(stages, vpp, &step) || step >= layers) {
-        snprintf(help, sizeof help, "take a smaller pp or vpp: there are more stages than layers");
-    } else {
-        int64_t fitting = rest > step ? rest / step * step : step;
-        snprintf(help, sizeof help,
-                 "the other %" PRId64 " stages can take %" PRId64 " layers together, so the ends "
-                 "would have %" PRId64,
-                 stages, fitting, layers - fitting);
-    }
-    pgr_diagnose(found, "PG029", paths, help,
-                 "layers = %" PRId64 " less %" PRId64 " at the ends leaves %" PRId64 " for %" PRId64
-                 " other stages%s",
-                 layers, ends, rest, stages < 0 ? 0 : stages,
-                 stages > 0 && rest > 0 ? ", which do not divide them" : "");
-}
-
-static void check_layers(const pgr_spec *s, pgr_diagnostics *found) {
-    if (s->parallel.stage_layers.count > 0)
-        check_stage_list(s, found);
-    else if (given(s->parallel.first_stage_layers) || given(s->parallel.last_stage_layers))
-        check_uneven_stages(s, found);
-    else if (given(s->model.layers))
-        check_even_stages(s, found);
-    int64_t split = s->parallel.pp_split, pp = s->parallel.pp;
-    if (given(split) && (split < 1 || split >= pp)) {
-        char help[LIST];
-        if (pp > 1)
-            snprintf(help, sizeof help, "pp_split can be 1 to %" PRId64 ", or take pp = %" PRId64,
-                     pp - 1, split + 1);
-        else
-            snprintf(help, sizeof help, "leave pp_split out, or take pp = %" PRId64, split + 1);
-        pgr_diagnose(found, "PG025", "parallel.pp_split parallel.pp", help,
-                     "pp_split = %" PRId64 " is out of range for pp = %" PRId64, split, pp);
-    }
+    int64_t size = own ? s->moe.ffn : s->model.ffn;
+    in = (inner){"PG023",
+                 "etp",
+                 own ? "moe.ffn" : "ffn",
+                 paths,
+                 cut ? s->parallel.etp : s->parallel.tp,
+                 size,
+                 ETP_FIELD,
+                 own ? offsetof(pgr_spec, moe.ffn) : offsetof(pgr_spec, model.ffn)};
+    check_inner(s, plan, &in, size, found);
 }
 
 /* ---- data parallel ---- */
@@ -298,10 +271,12 @@ static void check_instances(const pgr_spec *s, const pgr_plan *plan, pgr_diagnos
 }
 
 void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
-    check_heads(spec, found);
-    check_head_dim(spec, found);
-    check_ffn(spec, found);
-    check_layers(spec, found);
+    check_tp_and_heads(spec, plan, found);
+    check_heads_and_kv(spec, plan, found);
+    check_tp_and_kv(spec, plan, found);
+    check_head_dim(spec, plan, found);
+    check_ffn(spec, plan, found);
+    pgr_check_layers(spec, plan, found);
     check_hierarchy(spec, found);
     if (plan == NULL)
         return;

@@ -54,24 +54,23 @@ static void number_text(double count, char text[32]) {
 
 /* ---- parameters ---- */
 
-static bool layer_is_moe(const pgr_spec *s, int64_t layer) {
-    const pgr_list *pattern = &s->moe.layer_pattern;
-    if (!s->has_moe || !given(s->moe.experts))
-        return false;
-    if (pattern->count == 0)
-        return true;
-    if (pattern->count == 1)
-        return layer % pattern->items[0] == 0; /* as Megatron-Core's moe_layer_freq */
-    return layer < pattern->count && pattern->items[layer] == 1;
+/* Virtual stages of each pipeline rank. */
+static int64_t chunks_of(const pgr_spec *s) {
+    return given(s->parallel.vpp) ? s->parallel.vpp : 1;
 }
 
 /* Layers of a pipeline rank, over all its virtual stages; -1 where they do not work out. */
 static int64_t layers_of_rank(const pgr_spec *s, int64_t stage) {
     const pgr_list *list = &s->parallel.stage_layers;
     int64_t pp = s->parallel.pp, first = s->parallel.first_stage_layers;
-    int64_t last = s->parallel.last_stage_layers, rest = s->model.layers;
+    int64_t last = s->parallel.last_stage_layers, rest = s->model.layers, sum = 0;
+    if (list->count > 0 && list->count != pp && list->count != pp * chunks_of(s))
+        return -1;
+    for (int64_t i = stage; list->count > 0 && i < list->count; i += pp)
+        if (__builtin_add_overflow(sum, list->items[i], &sum))
+            return -1;
     if (list->count > 0)
-        return list->count == pp ? list->items[stage] : -1;
+        return sum;
     if (stage == 0 && given(first))
         return first;
     if (stage == pp - 1 && given(last))
@@ -81,31 +80,41 @@ static int64_t layers_of_rank(const pgr_spec *s, int64_t stage) {
     return pp > 0 && rest >= 0 && rest % pp == 0 ? rest / pp : -1;
 }
 
-/* Whether every layer has its place; PG020 and PG029 tell where not. */
-static bool layers_fit(const pgr_spec *s) {
-    int64_t vpp = given(s->parallel.vpp) ? s->parallel.vpp : 1, sum = 0;
+/* Layers of a virtual stage; chunk after chunk goes round the ranks. A list may have an entry for
+ * each chunk, as pipeline_model_parallel_layout of Megatron-Core. A rank's layers that its chunks
+ * do not divide are in its first ones. */
+static int64_t layers_of_chunk(const pgr_spec *s, int64_t chunk) {
+    int64_t pp = s->parallel.pp, vpp = chunks_of(s), layers = layers_of_rank(s, chunk % pp);
+    if (s->parallel.stage_layers.count > pp)
+        return s->parallel.stage_layers.items[chunk];
+    return layers / vpp + (chunk / pp < layers % vpp);
+}
+
+/* NULL where every layer has its place, else why nothing can be estimated. */
+static const char *layers_unfit(const pgr_spec *s) {
+    int64_t vpp = chunks_of(s), sum = 0;
     if (s->model.layers > MOST_LAYERS || s->parallel.pp > MOST_CHUNKS || vpp > MOST_CHUNKS ||
         s->parallel.pp * vpp > MOST_CHUNKS ||
         s->parallel.pp * s->parallel.pp * vpp + s->model.layers * 8 > MOST_WORK)
-        return false;
+        return "it has more layers or stages than are counted";
     for (int64_t stage = 0; stage < s->parallel.pp; stage++) {
         int64_t layers = layers_of_rank(s, stage);
-        if (layers < 0 || layers > s->model.layers || layers % vpp != 0)
-            return false;
+        bool listed = s->parallel.stage_layers.count > 0;
+        if (layers < 0 || layers > s->model.layers || (!listed && layers % vpp != 0))
+            return "the layers do not divide over the stages";
         sum += layers;
     }
-    return sum == s->model.layers;
+    return sum == s->model.layers ? NULL : "the layers do not divide over the stages";
 }
 
-/* Sets the layers and MoE layers of pipeline rank `stage`: chunk after chunk goes round the
- * ranks. */
+/* Sets the layers and MoE layers of pipeline rank `stage`. */
 static void count_layers(const pgr_spec *s, int64_t stage, holding *held) {
-    int64_t vpp = given(s->parallel.vpp) ? s->parallel.vpp : 1, at = 0;
-    for (int64_t chunk = 0; chunk < s->parallel.pp * vpp; chunk++) {
-        int64_t layers = layers_of_rank(s, chunk % s->parallel.pp) / vpp;
+    int64_t at = 0;
+    for (int64_t chunk = 0; chunk < s->parallel.pp * chunks_of(s); chunk++) {
+        int64_t layers = layers_of_chunk(s, chunk);
         for (int64_t i = 0; i < layers && chunk % s->parallel.pp == stage; i++) {
             held->layers++;
-            held->moe_layers += layer_is_moe(s, at + i);
+            held->moe_layers += pgr_check_layer_is_moe(s, at + i);
         }
         at += layers;
     }
@@ -116,7 +125,7 @@ static bool read_sizes(const pgr_spec *s, sizes *z) {
     int64_t expert_ffn = given(s->moe.ffn) ? s->moe.ffn : s->model.ffn;
     bool all_moe = moe && s->moe.layer_pattern.count == 0;
     if (!given(s->model.hidden) || !given(s->model.layers) || !given(s->model.heads) ||
-        (!given(s->model.ffn) && !all_moe) || (moe && !given(expert_ffn)) || !layers_fit(s))
+        (!given(s->model.ffn) && !all_moe) || (moe && !given(expert_ffn)))
         return false;
     double heads = (double)s->model.heads;
     *z = (sizes){
@@ -211,7 +220,7 @@ static void note_sizes(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics 
         s->model.global_batch % step == 0)
         snprintf(batches, sizeof batches, ", micro batches of a step = %" PRId64,
                  s->model.global_batch / step);
-    if (given(s->model.layers) && s->parallel.pp > 1 && layers_fit(s))
+    if (given(s->model.layers) && s->parallel.pp > 1 && layers_unfit(s) == NULL)
         snprintf(layers, sizeof layers, ", layers of the first stage = %" PRId64,
                  layers_of_rank(s, 0));
     pgr_diagnose(found, "PG070", "world_size parallel.tp parallel.cp parallel.pp", NULL,
@@ -230,6 +239,7 @@ static void note_parameters(const pgr_spec *s, const pgr_plan *plan, const sizes
     double expert_ranks = plan->view_count == 2 ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
     double state = optimizer_bytes * instances * (held.dense / ranks + held.expert / expert_ranks);
     char dense[32], dense_bytes[32], expert[32], expert_bytes[32], state_text[32], own[128] = "";
+    char optimizer[160] = "";
     number_text(held.dense, dense);
     bytes_text(held.dense * bytes, dense_bytes);
     number_text(held.expert, expert);
@@ -237,12 +247,14 @@ static void note_parameters(const pgr_spec *s, const pgr_plan *plan, const sizes
     bytes_text(state, state_text);
     if (z->moe)
         snprintf(own, sizeof own, " and %s in experts (%s)", expert, expert_bytes);
+    if (s->parallel.mode == PGR_MODE_TRAIN)
+        snprintf(optimizer, sizeof optimizer,
+                 "; its part of the optimizer's state is %s over %" PRId64 " instance%s",
+                 state_text, s->parallel.optimizer_instances, instances > 1 ? "s" : "");
     pgr_diagnose(found, "PG071", "model.hidden parallel.tp parallel.pp", NULL,
-                 "the largest rank (stage %" PRId64 ") holds %s dense parameters (%s in %s)%s; its "
-                 "part of the optimizer's state is %s over %" PRId64
-                 " instance%s%s; attention is counted as grouped-query attention",
-                 stage, dense, dense_bytes, pgr_dtype_name(s->model.dtype), own, state_text,
-                 s->parallel.optimizer_instances, instances > 1 ? "s" : "",
+                 "the largest rank (stage %" PRId64 ") holds %s dense parameters (%s in %s)%s%s%s"
+                 "; attention is counted as grouped-query attention",
+                 stage, dense, dense_bytes, pgr_dtype_name(s->model.dtype), own, optimizer,
                  z->vocab > 0 ? "" : "; embeddings are not counted, since vocab is not given");
 }
 
@@ -259,49 +271,109 @@ static void add_volume(char *text, size_t bytes, const char *family, double volu
              source);
 }
 
-/* Sources: tp: Narayanan et al. 2021 (section 3.2) and Korthikanti et al. 2022: four all-reduces of
- * a layer, or as many pairs of all-gather and reduce-scatter. cp: Liu et al. 2023, ring attention:
- * keys and values once forward, they and their gradients backward. ep: Lepikhin et al. 2020:
- * dispatch and combine, forward and backward. dp: Rajbhandari et al. 2020: an all-reduce of the
- * gradients, or reduce-scatter and all-gather. Ring collectives send (n - 1) / n of the data. */
-static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
-                        pgr_diagnostics *found) {
-    pgr_padding_args args = pgr_padding_args_of(s);
-    int64_t added, stage;
-    pgr_error ignored = {0};
-    if (!given(s->model.seq_len) || pgr_padding(&args, &added, &ignored) != PGR_OK)
-        return;
-    holding held = largest_holding(s, z, &stage);
+/* What a rank sends, in bytes: for a micro batch, and once a step. Ring collectives of n ranks send
+ * (n - 1) / n of the data, an all-reduce twice that. */
+typedef struct volume {
+    double tp, cp, ep, etp, pp; /* for a micro batch */
+    double dp, embedding;       /* once a step, of gradients */
+} volume;
+
+/* tokens: of a rank's part of a micro batch, cp taken into account. passes: 2 with the backward
+ * pass in it, else 1. */
+static volume volume_of(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
+                        const holding *held, int64_t stage, double tokens) {
+    volume v = {0};
     double element = (double)pgr_dtype_bytes(s->model.dtype), cp = (double)s->parallel.cp;
-    double tokens = (double)(s->model.seq_len + added) / cp * (double)s->model.micro_batch;
-    double mlps = held.layers - held.moe_layers + (z->shared_ffn > 0 ? held.moe_layers : 0);
-    double tp = 2 * (held.layers + mlps) * 2 * (z->tp - 1) / z->tp * tokens * z->hidden * element;
+    bool train = s->parallel.mode == PGR_MODE_TRAIN;
+    double passes = train ? 2 : 1, row = z->hidden * element; /* bytes of one token */
+    double cut_tokens = tokens / (s->parallel.sequence_parallel ? z->tp : 1);
+    /* tp: an all-reduce behind attention and one behind the MLP in each pass, or as many pairs of
+     * all-gather and reduce-scatter. Narayanan et al. 2021, section 3.2; Korthikanti et al. 2022;
+     * megatron/core/tensor_parallel/mappings.py. Experts are not cut over tp. */
+    double mlps = held->layers - held->moe_layers + (z->shared_ffn > 0 ? held->moe_layers : 0);
+    v.tp = passes * (held->layers + mlps) * 2 * (z->tp - 1) / z->tp * tokens * row;
+    /* cp: keys and values go round once forward, they and their gradients backward. Liu et al.
+     * 2023, ring attention. */
     double kv = z->kv_heads > z->tp ? z->kv_heads / z->tp : 1;
-    double ring = 3 * (cp - 1) * held.layers * 2 * tokens * kv * z->head_dim * element;
-    double routed = tokens / (s->parallel.sequence_parallel ? z->tp : 1) * (double)s->moe.topk;
-    double ep =
-        z->moe ? 4 * held.moe_layers * (z->ep - 1) / z->ep * routed * z->hidden * element : 0;
+    v.cp = (train ? 3 : 1) * (cp - 1) * held->layers * 2 * tokens * kv * z->head_dim * element;
+    /* ep: dispatch and combine, an all-to-all each, in each pass. Lepikhin et al. 2020;
+     * MoEAlltoAllTokenDispatcher of megatron/core/transformer/moe/token_dispatcher.py. There the
+     * tokens that arrived are all-gathered over etp before the experts, and reduce-scattered behind
+     * them: in a ring each sends etp - 1 times its own. Even routing is assumed. */
+    double routed = z->moe ? cut_tokens * (double)s->moe.topk : 0;
+    v.ep = passes * 2 * held->moe_layers * (z->ep - 1) / z->ep * routed * row;
+    v.etp = passes * 2 * held->moe_layers * (z->etp - 1) * routed * row;
+    /* pp: each virtual stage but the last of all sends its activations on, each but the first their
+     * gradients back: s * b * h values, cut over cp, and over tp with sequence parallelism.
+     * get_tensor_shapes of megatron/core/pipeline_parallel/schedules.py. */
+    double chunks = (double)chunks_of(s), sends = 0;
+    if (s->parallel.pp > 1)
+        sends = chunks - (stage == s->parallel.pp - 1) + (train ? chunks - (stage == 0) : 0);
+    v.pp = sends * cut_tokens * row;
+    if (!train)
+        return v;
+    /* dp: an all-reduce of the gradients, or reduce-scatter and all-gather. Rajbhandari et al.
+     * 2020. */
     double ranks = (double)pgr_plan_axis_size(plan, "dp") * cp;
     double edp = plan->view_count == 2 ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
-    double dp = 2 * element * (held.dense * (ranks - 1) / ranks + held.expert * (edp - 1) / edp);
-    char sent[256] = "", once[96] = "";
-    add_volume(sent, sizeof sent, "tp", tp, "Korthikanti et al. 2022");
-    add_volume(sent, sizeof sent, "cp", ring, "Liu et al. 2023");
-    add_volume(sent, sizeof sent, "ep", ep, "Lepikhin et al. 2020");
-    add_volume(once, sizeof once, "dp", dp, "Rajbhandari et al. 2020");
-    pgr_diagnose(found, "PG072", "model.seq_len parallel.tp parallel.cp parallel.ep", NULL,
+    v.dp = 2 * element * (held->dense * (ranks - 1) / ranks + held->expert * (edp - 1) / edp);
+    /* Tied embeddings are on the first and the last stage, two ranks that all-reduce their
+     * gradient: _allreduce_word_embedding_grads of
+     * megatron/core/distributed/finalize_model_grads.py. */
+    if (s->model.tie_embeddings && s->parallel.pp > 1)
+        v.embedding = z->vocab * row / z->tp;
+    return v;
+}
+
+static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
+                        pgr_diagnostics *found) {
+    bool packed = s->padding.packed.count > 0;
+    const char *paths = packed ? "padding.packed parallel.tp parallel.cp parallel.ep parallel.pp"
+                               : "model.seq_len parallel.tp parallel.cp parallel.ep parallel.pp";
+    int64_t stage, tokens = pgr_check_tokens(s);
+    char sent[400] = "", once[160] = "";
+    if (!packed && !given(s->model.seq_len))
+        return; /* as without any model */
+    if (tokens == 0) {
+        pgr_diagnose(found, "PG072", paths, NULL,
+                     "what a rank sends is not estimated: the sequence cannot be padded");
+        return;
+    }
+    holding held = largest_holding(s, z, &stage);
+    volume v = volume_of(s, plan, z, &held, stage,
+                         (double)tokens / (double)s->parallel.cp * (double)s->model.micro_batch);
+    add_volume(sent, sizeof sent, "tp", v.tp, "Korthikanti et al. 2022");
+    add_volume(sent, sizeof sent, "cp", v.cp, "Liu et al. 2023");
+    add_volume(sent, sizeof sent, "ep", v.ep, "Lepikhin et al. 2020");
+    add_volume(sent, sizeof sent, "etp", v.etp, "Megatron-Core's token dispatcher");
+    add_volume(sent, sizeof sent, "pp", v.pp, "Narayanan et al. 2021");
+    const char *what = sent[0] != '\0' ? sent : "nothing";
+    if (s->parallel.mode == PGR_MODE_INFER) {
+        pgr_diagnose(found, "PG072", paths, NULL,
+                     "the largest rank sends for a micro batch, forward: %s", what);
+        return;
+    }
+    add_volume(once, sizeof once, "dp", v.dp, "Rajbhandari et al. 2020");
+    add_volume(once, sizeof once, "embedding", v.embedding, "tied, first and last stage");
+    pgr_diagnose(found, "PG072", paths, NULL,
                  "the largest rank sends for a micro batch, forward and backward: %s; and once a "
                  "step for gradients: %s",
-                 sent[0] != '\0' ? sent : "nothing", once[0] != '\0' ? once : "nothing");
+                 what, once[0] != '\0' ? once : "nothing");
 }
 
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
     sizes z;
-    if (plan == NULL)
+    if (plan == NULL || found->bare)
         return;
     note_sizes(spec, plan, found);
     if (!spec->has_model || !read_sizes(spec, &z))
         return;
+    const char *unfit = layers_unfit(spec);
+    if (unfit != NULL) {
+        pgr_diagnose(found, "PG071", "model.layers parallel.pp parallel.vpp", NULL,
+                     "the parameters of a rank and what it sends are not estimated: %s", unfit);
+        return;
+    }
     note_parameters(spec, plan, &z, found);
     note_volume(spec, plan, &z, found);
 }

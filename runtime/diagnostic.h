@@ -50,6 +50,7 @@ typedef struct pgr_diagnostics {
     pgr_diagnostic *items;
     int64_t count, room;
     bool out_of_memory; /* a finding was lost */
+    bool bare;          /* only which rules fire is asked for: no ways out, no notes */
 } pgr_diagnostics;
 
 /* Adds a finding of rule `code`. `paths` are the contributing keys, separated by blanks; `help` may

@@ -158,9 +158,11 @@ const pgr_rule pgr_rules[] = {
                "  parallel = { tp = 1, pp = 4, first_stage_layers = 7, last_stage_layers = 7 },\n"
                "  model = { layers = 30 },\n"
                "}\n"),
-    RULE_ERROR("PG021", "neither of kv_heads and tp divides the other",
+    RULE_ERROR("PG021", "kv_heads do not fit tp, or the heads",
                "Key and value heads are divided over tp where tp divides them, and replicated "
-               "where they divide tp. Otherwise a rank would hold a fraction of a head.",
+               "where they divide tp. Otherwise a rank would hold a fraction of a head. And each "
+               "of them serves heads / kv_heads query heads (grouped-query attention); "
+               "Megatron-Core refuses heads that are no multiple of them.",
                "return {\n"
                "  world_size = 8,\n"
                "  parallel = { tp = 4 },\n"
@@ -271,9 +273,10 @@ const pgr_rule pgr_rules[] = {
                "  parallel = { ep = 4 },\n"
                "  moe = { experts = 8 },\n"
                "}\n"),
-    RULE_ERROR("PG031", "ep is larger than the number of experts",
+    RULE_ERROR("PG031", "ep is given as a number of experts",
                "ep is the number of ranks that the experts are divided over, not the number of "
-               "experts. More ranks than experts would leave ranks without any.",
+               "experts. More ranks than experts would leave ranks without any; and as many "
+               "are often more than the world has.",
                "return {\n"
                "  world_size = 16,\n"
                "  parallel = { ep = 16 },\n"
@@ -370,6 +373,38 @@ const pgr_rule pgr_rules[] = {
                "  moe = { experts = 8, ffn = 4096 },\n"
                "}\n"),
 
+    RULE_ERROR(
+        "PG038", "layer_pattern has not one entry for each layer",
+        "A list says of each layer whether it has experts (1) or not (0), so it has as many "
+        "entries as the model has layers; Megatron-Core's moe_layer_freq refuses others. One "
+        "number n means every n-th layer.",
+        "return {\n"
+        "  world_size = 8,\n"
+        "  parallel = { ep = 4 },\n"
+        "  model = { layers = 4 },\n"
+        "  moe = { experts = 8, layer_pattern = { 0, 1 } },\n"
+        "}\n",
+        "return {\n"
+        "  world_size = 8,\n"
+        "  parallel = { ep = 4 },\n"
+        "  model = { layers = 4 },\n"
+        "  moe = { experts = 8, layer_pattern = { 0, 1, 1, 1 } },\n"
+        "}\n"),
+    RULE_ERROR("PG039", "expert_view = false with experts",
+               "expert_view = false says that the model is dense: there are no expert groups, and "
+               "no rule about experts is asked. Experts, or an ep or etp larger than 1, say the "
+               "contrary.",
+               "return {\n"
+               "  world_size = 8,\n"
+               "  parallel = { ep = 4, expert_view = false },\n"
+               "  moe = { experts = 8 },\n"
+               "}\n",
+               "return {\n"
+               "  world_size = 8,\n"
+               "  parallel = { ep = 4 },\n"
+               "  moe = { experts = 8 },\n"
+               "}\n"),
+
     /* ---- sequences ---- */
     RULE_ERROR("PG040", "the padded sequence does not divide over the ranks",
                "Context parallelism cuts a sequence into 2 * cp chunks, and sequence parallelism "
@@ -419,7 +454,7 @@ const pgr_rule pgr_rules[] = {
                  "  parallel = { tp = 2, ep = 4, etp = 1, sequence_parallel = true },\n"
                  "  moe = { experts = 8 },\n"
                  "}\n"),
-    RULE_WARNING("PG051", "a tp or ep group crosses a node",
+    RULE_WARNING("PG051", "a tp, ep or etp group crosses a node",
                  "Tensor-parallel collectives and the experts' all-to-all are in the way of every "
                  "layer. Within a node, or an NVLink domain, they are an order of magnitude faster "
                  "than over the network.",
@@ -532,8 +567,8 @@ const pgr_rule pgr_rules[] = {
         "return { world_size = 16, parallel = { tp = 2, pp = 2 } }\n", NULL),
     RULE_NOTE("PG071", "parameters of a rank",
               "Weights that the largest rank holds, dense and expert apart, and their bytes in the "
-              "dtype, and the optimizer's share: 12 bytes for each parameter (an f32 copy and "
-              "Adam's two moments), sharded over the ranks of one optimizer instance.",
+              "dtype, and in training the optimizer's share: 12 bytes for each parameter (an f32 "
+              "copy and Adam's two moments), sharded over the ranks of one optimizer instance.",
               "return {\n"
               "  world_size = 16,\n"
               "  parallel = { tp = 2 },\n"
@@ -542,9 +577,11 @@ const pgr_rule pgr_rules[] = {
               NULL),
     RULE_NOTE(
         "PG072", "communication volume of a micro batch",
-        "Bytes that a rank sends for a micro batch, forward and backward, by family, from the "
-        "usual formulas: ring collectives of n ranks send (n - 1) / n of the data, an "
-        "all-reduce twice that.",
+        "Bytes that a rank sends for a micro batch, forward and (in training) backward, by family, "
+        "from the usual formulas: ring collectives of n ranks send (n - 1) / n of the data, an "
+        "all-reduce twice that. pp is what crosses the boundaries of the rank's pipeline stages. "
+        "The all-reduces within the embedding and the loss are left out: they are few beside those "
+        "of the layers.",
         "return {\n"
         "  world_size = 16,\n"
         "  parallel = { tp = 2 },\n"

@@ -45,6 +45,7 @@ typedef struct pgr_layout {
     bool order_ok;
     bool dense_missing, expert_missing; /* order leaves out an axis that is larger than 1 */
     uint32_t broken;                    /* PGR_PG010, ... */
+    bool bare;                          /* no way out is asked for: help stays empty */
 } pgr_layout;
 
 /* The layout of a spec in a world of `world_size` ranks, as pgr_plan_create takes it. It points to

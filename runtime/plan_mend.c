@@ -231,6 +231,8 @@ void pgr_mend_world(const pgr_layout *l, uint32_t rule, char help[PGR_MEND_MAX])
                            : given(l->spec->parallel.etp) ? expert_axes
                                                           : expert_axes_of_tp;
     help[0] = '\0';
+    if (l->bare)
+        return;
     worlds_of_rule(l, rule, help);
     nearest_sizes(l, axes, rule, help);
     if (help[0] == '\0')
@@ -242,6 +244,8 @@ void pgr_mend_world(const pgr_layout *l, uint32_t rule, char help[PGR_MEND_MAX])
 void pgr_mend_dp(const pgr_layout *l, char help[PGR_MEND_MAX]) {
     int64_t dp = l->spec->parallel.dp, world = pgr_layout_product(l->dense_product, dp, 1);
     help[0] = '\0';
+    if (l->bare)
+        return;
     add(help, "take dp = %" PRId64 ", or leave dp out", l->dense[PGR_DP]);
     if (world > 0 && mends(l, l->spec, world, PGR_PG018))
         add(help, ", or take world_size = %" PRId64, world);
@@ -333,6 +337,9 @@ void pgr_mend_order(const pgr_layout *l, const char *hint, char help[PGR_MEND_MA
     axis_list between = with_all_axes(l, meant, false), behind = with_all_axes(l, meant, true);
     axis_list last = with_pp_last(&between);
     char order[PGR_NAME_MAX];
+    help[0] = '\0';
+    if (l->bare)
+        return;
     snprintf(help, PGR_MEND_MAX, "%s", hint);
     if (order_mends(l, &between, rules, order) || order_mends(l, &behind, rules, order) ||
         order_mends(l, &last, rules, order) || order_mends(l, &usual, rules, order))
@@ -368,6 +375,8 @@ void pgr_mend_pipeline(const pgr_layout *l, char help[PGR_MEND_MAX]) {
     pgr_spec dense = *l->spec;
     char order[PGR_NAME_MAX];
     help[0] = '\0';
+    if (l->bare)
+        return;
     order_text(&last, order);
     add(help, "put pp last (\"%s\")", order);
     alike_experts(l, rules, help);
@@ -380,6 +389,9 @@ void pgr_mend_pipeline(const pgr_layout *l, char help[PGR_MEND_MAX]) {
 /* The smallest pipeline with which every rule is kept, or else with which no other is broken. */
 void pgr_mend_vpp(const pgr_layout *l, char help[PGR_MEND_MAX]) {
     const int64_t most = l->world_assumed ? FEW_SIZES : MOST_SIZES;
+    help[0] = '\0';
+    if (l->bare)
+        return;
     snprintf(help, PGR_MEND_MAX, "leave vpp out");
     for (uint32_t rules = ~0u;; rules = PGR_PG017) {
         for (int64_t pp = 2; pp <= most; pp++) {

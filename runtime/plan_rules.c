@@ -361,6 +361,7 @@ pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *pl
                           pgr_diagnostics *list) {
     pgr_layout l = pgr_layout_of(spec, world_size);
     problems found = {.status = PGR_OK, .list = list};
+    l.bare = list->bare;
     *plan = build(&l);
     if (l.broken & PGR_PG019) {
         if (tell_sizes(&l, &found) && l.world_assumed && l.world == 0)
@@ -378,7 +379,7 @@ pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *pl
 
 pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                            pgr_error *error) {
-    pgr_diagnostics list = {0};
+    pgr_diagnostics list = {.bare = error == NULL};
     pgr_plan made;
     pgr_status status = pgr_plan_check(spec, world_size, &made, &list);
     if (status != PGR_OK)

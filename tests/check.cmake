@@ -1,8 +1,10 @@
 # The rules that a layout must pass, on specs that no config was read for.
-add_executable(check_test unit/check_test.c)
-target_link_libraries(check_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
-add_test(NAME unit/check COMMAND check_test)
-set_tests_properties(unit/check PROPERTIES LABELS "unit;check" TIMEOUT 60)
+foreach(name check check_moe check_cluster check_help)
+  add_executable(${name}_test unit/${name}_test.c)
+  target_link_libraries(${name}_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
+  add_test(NAME unit/${name} COMMAND ${name}_test)
+  set_tests_properties(unit/${name} PROPERTIES LABELS "unit;check" TIMEOUT 120)
+endforeach()
 
 # `pgrun check` where memory is short. --wrap is for all of the program, not for what it loads.
 add_executable(check_memory_test unit/check_memory_test.c)
