@@ -130,7 +130,7 @@ describe("pgrun explain", function()
   end)
 
   local unknown = {
-    { "PG038", 'there is no code "PG038"; the nearest are PG037 and PG040' },
+    { "PG042", 'there is no code "PG042"; the nearest are PG041 and PG050' },
     { "PG999", 'there is no code "PG999"; the nearest is PG072' },
     { "heads", 'there is no code "heads"; codes go from PG001 to PG072' },
   }
