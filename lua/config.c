@@ -244,6 +244,16 @@ static void push_padding_args(lua_State *L, const pgr_spec *spec) {
     }
 }
 
+/* The multiple of Megatron-Core's get_padding for these sizes, where it splits a sequence; a way
+ * out. */
+static int64_t usual_multiple(const pgr_spec *spec) {
+    int64_t tp = spec->parallel.sequence_parallel ? spec->parallel.tp : 1, multiple = tp;
+    if (spec->parallel.cp > 1 && (__builtin_mul_overflow(tp, spec->parallel.cp, &multiple) ||
+                                  __builtin_mul_overflow(multiple, 2, &multiple)))
+        return 1;
+    return multiple;
+}
+
 /* Takes the result at the top of the stack. */
 static void take_multiple(lua_State *L, pgr_reader *reader) {
     char found[96];
@@ -282,12 +292,33 @@ static void ask_padding_function(lua_State *L, pgr_reader *reader) {
     const char *message = lua_tolstring(L, -1, &length);
     pgr_text_clean(clean, sizeof clean, message, length);
     const char *hint = missing_global_hint(clean);
-    pgr_problem_add(reader, pgr_sandbox_of(L)->over_instructions ? "PG003" : "PG006",
-                    "padding.sequence", "the function failed: %s%s%s", clean, *hint ? "; " : "",
-                    hint);
+    bool over = pgr_sandbox_of(L)->over_instructions;
+    char way[128];
+    if (over || *hint)
+        snprintf(way, sizeof way, "%s", hint);
+    else
+        snprintf(way, sizeof way,
+                 "allowed: a function that returns a multiple of tokens, such as get_padding's "
+                 "%lld here",
+                 (long long)usual_multiple(reader->spec));
+    pgr_problem_add(reader, over ? "PG003" : "PG006", "padding.sequence",
+                    "the function failed: %s%s%s", clean, *way ? "; " : "", way);
 }
 
 /* ---- all of it ---- */
+
+/* A list of one entry reads as one number, which means every n-th layer; the rules (PG038) see the
+ * longer ones. */
+static void check_one_entry(pgr_reader *reader) {
+    const pgr_list *pattern = &reader->spec->moe.layer_pattern;
+    int64_t layers = reader->spec->model.layers;
+    if (reader->pattern_is_list && pattern->count == 1 && pattern->items[0] == 1 &&
+        layers != PGR_NIL && layers != 1)
+        pgr_problem_add(reader, "PG038", "moe.layer_pattern",
+                        "found 1 entry, and model.layers is %lld; allowed: an entry for each "
+                        "layer, or one number n for every n-th layer",
+                        (long long)layers);
+}
 
 static int load_body(lua_State *L) {
     pgr_reader *reader = lua_touserdata(L, 1);
@@ -298,6 +329,7 @@ static int load_body(lua_State *L) {
     pgr_snapshot_take(L, reader, 3);
     pgr_sets_apply(L, reader, 2, 3);
     pgr_schema_read(L, reader, 3);
+    check_one_entry(reader);
     if (reader->problem_count == 0 && reader->spec->padding.is_function)
         ask_padding_function(L, reader);
     return 0;

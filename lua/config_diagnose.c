@@ -71,6 +71,8 @@ static pgr_status find_all(const char *name, const char *text, size_t bytes,
     bool partial = false;
     pgr_status status = pgr_config_check_in(&sandbox, name, text, bytes, sets, set_count, &spec,
                                             &partial, found, held, error);
+    if ((status == PGR_OK || partial) && world_size != PGR_NIL)
+        spec.world_size = world_size; /* ways out are for the size that is checked */
     if (status == PGR_OK)
         pgr_check(&spec, world_size, checked_world, found);
     else if (partial)

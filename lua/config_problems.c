@@ -197,7 +197,7 @@ static const char *way_out(const char *text) {
 /* Writes the way out as a finding tells it: the hint first, for the list of what is allowed may be
  * long and cut. */
 static void write_help(const char *way, char *help, size_t bytes) {
-    static const char *const hints[] = {"; did you mean ", "; edp is derived"};
+    static const char *const hints[] = {"; did you mean ", "; edp is derived", "; f16 is not one"};
     const char *hint = NULL;
     if (*way)
         way += 2;

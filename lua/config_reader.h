@@ -27,6 +27,7 @@ typedef struct pgr_reader {
     pgr_problem *problems;
     size_t problem_count, problem_room;
     size_t problems_left_out; /* beyond those that are listed */
+    bool pattern_is_list;     /* moe.layer_pattern is written as a list */
     bool out_of_memory;
     pgr_status status; /* set by a step that ends the reading, with *error or a finding */
     pgr_error *error;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define LIST_MAX (1 << 20)
 
@@ -125,6 +126,15 @@ bool pgr_value_name(pgr_reader *reader, lua_State *L, int index, const char *pat
     return true;
 }
 
+/* IEEE half precision, by whatever name: it is no misspelt bf16. */
+static bool is_half(const char *name) {
+    static const char *const names[] = {"f16", "fp16", "float16", "half", "torch.float16"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 /* The index of the choice at `index`, or -1 with a problem noted. */
 static int64_t read_choice(pgr_reader *reader, lua_State *L, int index, const char *path,
                            const pgr_key *key) {
@@ -148,7 +158,10 @@ static int64_t read_choice(pgr_reader *reader, lua_State *L, int index, const ch
         if (names[i][0])
             pgr_nearest_offer(&nearest, names[i]);
     }
-    if (nearest.best)
+    bool half = strcmp(path, "model.dtype") == 0 && is_half(value);
+    if (half)
+        snprintf(hint, sizeof hint, "; f16 is not one of pgrun's dtypes");
+    else if (nearest.best)
         snprintf(hint, sizeof hint, "; did you mean `%s`?", nearest.best);
     pgr_value_wrong(reader, L, index, false, path, allowed, hint);
     return -1;
@@ -272,8 +285,10 @@ static void read_pattern(pgr_reader *reader, lua_State *L, int index, const char
                          const pgr_key *key, pgr_list *out) {
     if (lua_type(L, index) != LUA_TNUMBER) {
         read_list(reader, L, index, path, key, out);
+        reader->pattern_is_list = true; /* { 1 } and 1 read alike */
         return;
     }
+    reader->pattern_is_list = false;
     out->items = pgr_list_alloc(reader, 1, sizeof *out->items);
     out->count = out->items && pgr_value_integer(reader, L, index, path, key, out->items);
 }

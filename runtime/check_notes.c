@@ -325,12 +325,30 @@ static volume volume_of(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
     return v;
 }
 
+/* The same of the pipeline rank that sends most for a micro batch. */
+static volume busiest_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z, double tokens,
+                             int64_t *stage) {
+    volume most = {0};
+    double most_sent = -1;
+    for (int64_t i = 0; i < s->parallel.pp; i++) {
+        holding held = holding_of(s, z, i);
+        volume v = volume_of(s, plan, z, &held, i, tokens);
+        double sent = v.tp + v.cp + v.ep + v.etp + v.pp;
+        if (sent > most_sent) {
+            most_sent = sent;
+            most = v;
+            *stage = i;
+        }
+    }
+    return most;
+}
+
 static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
                         pgr_diagnostics *found) {
     bool packed = s->padding.packed.count > 0;
     const char *paths = packed ? "padding.packed parallel.tp parallel.cp parallel.ep parallel.pp"
                                : "model.seq_len parallel.tp parallel.cp parallel.ep parallel.pp";
-    int64_t stage, tokens = pgr_check_tokens(s);
+    int64_t stage = 0, tokens = pgr_check_tokens(s);
     char sent[400] = "", once[160] = "";
     if (!packed && !given(s->model.seq_len))
         return; /* as without any model */
@@ -339,9 +357,8 @@ static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
                      "what a rank sends is not estimated: the sequence cannot be padded");
         return;
     }
-    holding held = largest_holding(s, z, &stage);
-    volume v = volume_of(s, plan, z, &held, stage,
-                         (double)tokens / (double)s->parallel.cp * (double)s->model.micro_batch);
+    volume v = busiest_volume(
+        s, plan, z, (double)tokens / (double)s->parallel.cp * (double)s->model.micro_batch, &stage);
     add_volume(sent, sizeof sent, "tp", v.tp, "Korthikanti et al. 2022");
     add_volume(sent, sizeof sent, "cp", v.cp, "Liu et al. 2023");
     add_volume(sent, sizeof sent, "ep", v.ep, "Lepikhin et al. 2020");
@@ -350,15 +367,16 @@ static void note_volume(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
     const char *what = sent[0] != '\0' ? sent : "nothing";
     if (s->parallel.mode == PGR_MODE_INFER) {
         pgr_diagnose(found, "PG072", paths, NULL,
-                     "the largest rank sends for a micro batch, forward: %s", what);
+                     "the busiest rank (stage %" PRId64 ") sends for a micro batch, forward: %s",
+                     stage, what);
         return;
     }
     add_volume(once, sizeof once, "dp", v.dp, "Rajbhandari et al. 2020");
     add_volume(once, sizeof once, "embedding", v.embedding, "tied, first and last stage");
     pgr_diagnose(found, "PG072", paths, NULL,
-                 "the largest rank sends for a micro batch, forward and backward: %s; and once a "
-                 "step for gradients: %s",
-                 what, once[0] != '\0' ? once : "nothing");
+                 "the busiest rank (stage %" PRId64 ") sends for a micro batch, forward and "
+                 "backward: %s; and once a step for gradients: %s",
+                 stage, what, once[0] != '\0' ? once : "nothing");
 }
 
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {

@@ -97,6 +97,12 @@ void pgr_trial_end(pgr_trial *t, pgr_diagnostics *found) {
     found->out_of_memory |= t->out_of_memory;
 }
 
+/* The world does not divide over the sizes. */
+static bool is_of_world(const pgr_diagnostic *item) {
+    return item->rule != NULL &&
+           (strcmp(item->rule->code, "PG010") == 0 || strcmp(item->rule->code, "PG011") == 0);
+}
+
 bool pgr_trial_mends(pgr_trial *t) {
     bool good = true;
     if (t->left <= 0 || t->out_of_memory)
@@ -105,7 +111,9 @@ bool pgr_trial_mends(pgr_trial *t) {
     ask(t, &t->after);
     for (int64_t i = 0; i < t->after.count && good; i++) {
         const pgr_diagnostic *item = &t->after.items[i];
-        if (item->rule == t->target.rule)
+        if (t->fits && is_of_world(item))
+            good = false;
+        else if (item->rule == t->target.rule)
             good = !same_paths(item, &t->target) && was_there(t, item);
         else
             good = item->severity != PGR_ERROR || was_there(t, item);
@@ -226,7 +234,12 @@ static bool offer(pgr_trial *t, const char *joint, const char *lead, const char 
 
 bool pgr_trial_offer_divisors(pgr_trial *t, const char *joint, const char *lead, const char *name,
                               int64_t *field, int64_t of) {
-    return offer(t, joint, lead, name, field, of, pgr_trial_divisors);
+    const pgr_spec *s = &t->spec;
+    t->fits = field == &s->parallel.tp || field == &s->parallel.pp || field == &s->parallel.ep ||
+              field == &s->parallel.etp;
+    bool any = offer(t, joint, lead, name, field, of, pgr_trial_divisors);
+    t->fits = false;
+    return any;
 }
 
 bool pgr_trial_offer_multiples(pgr_trial *t, const char *joint, const char *lead, const char *name,

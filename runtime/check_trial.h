@@ -15,6 +15,7 @@ enum { PGR_TRIAL_EACH = 6, PGR_TRIAL_VALUES = 2 * PGR_TRIAL_EACH };
 typedef struct pgr_trial {
     pgr_spec spec;      /* to be changed and tried; it shares the lists of `original` */
     int64_t world_size; /* of the check, PGR_NIL where none was asked for; may be changed too */
+    bool fits;          /* what mends fits the world, also where the original does not */
     bool open;          /* try at whatever world fits, since the world has its own findings */
     char help[384];     /* the way out so far */
     const pgr_spec *original;

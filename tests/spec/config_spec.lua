@@ -126,7 +126,7 @@ local bad = {
     'FILE:1:48: moe.z_loss_coeff: found "1", a string; allowed: a number >= 0, up to 1e+12' },
   -- choices and lists
   { "return { parallel = {}, model = { dtype = 'f16' } }",
-    'FILE:1:43: model.dtype: found "f16"; allowed: "f32" or "bf16"; did you mean `bf16`?' },
+    'FILE:1:43: model.dtype: found "f16"; allowed: "f32" or "bf16"; f16 is not one of pgrun\'s dtypes' },
   { "return { parallel = {}, model = { fp8_recipe = '' } }",
     'FILE:1:48: model.fp8_recipe: found ""; allowed: "delayed", "tensorwise", "blockwise" or "mxfp8"' },
   { "return { parallel = {}, moe = { score = 'Sigmoid' } }",
@@ -145,6 +145,9 @@ local bad = {
       .. '"all_to_all", "broadcast" or "send_recv"; did you mean `all_reduce`?' },
   { "return { parallel = { stage_layers = {} } }",
     "FILE:1:38: parallel.stage_layers: found an empty list; allowed: a list of integers from 0 to 2^40" },
+  { "return { parallel = {}, model = { layers = 32 }, moe = { layer_pattern = { 1 } } }",
+    "FILE:1:73: moe.layer_pattern: found 1 entry, and model.layers is 32; allowed: an entry for each layer, or one "
+    .. "number n for every n-th layer" },
   { "return { parallel = {}, moe = { layer_pattern = { 0, 2 } } }",
     "FILE:1:54: moe.layer_pattern[2]: found 2; allowed: an integer from 0 to 1" },
   { "return { parallel = { grid = { {'tp', 2}, {'a'}, {'b'} } } }",
@@ -177,14 +180,15 @@ local bad = {
 }
 
 -- { what the padding function does, message }
+local MULTIPLE = "; allowed: a function that returns a multiple of tokens, such as get_padding's 1 here"
 local bad_padding = {
   { "return 0", "the function returned 0; allowed: " .. SIZE },
   { "return -1", "the function returned -1; allowed: " .. SIZE },
   { "return 2.5", "the function returned 2.5, a float; allowed: " .. SIZE },
   { "return nil", "the function returned nil; allowed: " .. SIZE },
   { "return '8'", "the function returned a string; allowed: " .. SIZE },
-  { "\nreturn p.x.y", "the function failed: FILE:3: attempt to index a nil value (field 'x')" },
-  { "error({})", "the function failed: it raised an error that is a table, not a message" },
+  { "\nreturn p.x.y", "the function failed: FILE:3: attempt to index a nil value (field 'x')" .. MULTIPLE },
+  { "error({})", "the function failed: it raised an error that is a table, not a message" .. MULTIPLE },
   { "while true do end", "the function failed: " .. LONG },
 }
 

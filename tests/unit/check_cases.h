@@ -83,6 +83,7 @@ static void check_of(const check_case *c, pgr_diagnostics *found) {
     pgr_spec_init(&spec);
     for (const setting *s = c->settings; s->path != NULL; s++)
         set(&spec, s);
+    spec.world_size = c->world; /* as the reader sets it */
     pgr_check(&spec, c->world, &world, found);
     assert_true(c->world == PGR_NIL || world == c->world);
     pgr_spec_free(&spec);

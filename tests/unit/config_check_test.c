@@ -84,7 +84,9 @@ static const row rows[] = {
      "allowed: an integer from 1 to 2^40", 2, 26, true},
     {"return { parallel = {}, model = { seq_len = 8 },\n"
      "  padding = { sequence = function() error('mine', 0) end } }",
-     "PG006", "padding.sequence", "padding.sequence: the function failed: mine", "", 2, 26, true},
+     "PG006", "padding.sequence", "padding.sequence: the function failed: mine",
+     "allowed: a function that returns a multiple of tokens, such as get_padding's 1 here", 2, 26,
+     true},
     {"return { parallel = {}, padding = { sequence = function() return 2 end } }", "PG006",
      "padding.sequence",
      "padding.sequence: found a function, which is asked about model.seq_len, but model.seq_len is "
