@@ -112,7 +112,7 @@ static bool offer_sizes(pgr_trial *t, const char *name, int64_t *field, int64_t 
     char list[64];
     int count, below = -1, above = -1, used = 0;
     *field = now; /* etp may be left out */
-    t->left = 2 * PGR_TRIAL_VALUES * 2;
+    pgr_trial_more(t, 4 * PGR_TRIAL_VALUES);
     count = pgr_trial_divisors(t, field, of, values);
     *field = old;
     for (int i = 0; i < count; i++) {
@@ -156,7 +156,7 @@ static bool offer_etp(pgr_trial *t, const pgr_spec *s, const pgr_plan *plan, int
 static void offer_domain(pgr_trial *t, const pgr_spec *s, const pgr_axis *axis) {
     int64_t node = given(s->cluster.gpus_per_node) ? s->cluster.gpus_per_node : 1;
     int64_t step = pgr_least_multiple(node, axis->stride * axis->size);
-    t->left = 1;
+    pgr_trial_more(t, 1);
     t->spec.cluster.nvlink_domain = step;
     if (step > 0 && pgr_trial_mends(t))
         pgr_trial_offer(t, "", "nvlink_domain = %" PRId64 " would keep it inside", step);

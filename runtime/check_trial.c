@@ -10,7 +10,7 @@
 enum {
     TRIALS = 160,     /* of one finding */
     LONG_LIST = 4096, /* a list beyond it makes each trial slow */
-    LONG_TRIALS = 16,
+    LONG_TRIALS = 4,
     DIVISORS = 1600, /* no number below 2^32 has more */
     STEPS = 12       /* multiples tried on each side */
 };
@@ -63,6 +63,16 @@ static void ask(pgr_trial *t, pgr_diagnostics *found) {
     t->out_of_memory |= found->out_of_memory;
 }
 
+/* A trial goes through these lists. */
+static bool is_slow(const pgr_spec *spec) {
+    return spec->padding.packed.count > LONG_LIST || spec->parallel.stage_layers.count > LONG_LIST;
+}
+
+void pgr_trial_more(pgr_trial *t, int64_t trials) {
+    if (!is_slow(t->original) && t->left < trials)
+        t->left = trials;
+}
+
 bool pgr_trial_begin(pgr_trial *t, const pgr_spec *spec, const pgr_plan *plan,
                      const pgr_diagnostics *found, const char *code, const char *paths) {
     t->help[0] = '\0';
@@ -72,10 +82,7 @@ bool pgr_trial_begin(pgr_trial *t, const pgr_spec *spec, const pgr_plan *plan,
     *t = (pgr_trial){.spec = *spec,
                      .world_size = sized ? plan->world_size : spec->world_size,
                      .original = spec,
-                     .left = spec->padding.packed.count > LONG_LIST ||
-                                     spec->parallel.stage_layers.count > LONG_LIST
-                                 ? LONG_TRIALS
-                                 : TRIALS};
+                     .left = is_slow(spec) ? LONG_TRIALS : TRIALS};
     pgr_diagnostics target = {.bare = true};
     const pgr_diagnostic *made = pgr_diagnose(&target, code, paths, NULL, "%s", "");
     if (made == NULL)

@@ -35,6 +35,9 @@ bool pgr_trial_begin(pgr_trial *trial, const pgr_spec *spec, const pgr_plan *pla
  * and no finding of the same code is there that was not there before. */
 bool pgr_trial_mends(pgr_trial *trial);
 
+/* Allows some more trials, for another kind of way out; not where each of them is slow. */
+void pgr_trial_more(pgr_trial *trial, int64_t trials);
+
 /* Undoes all changes. */
 void pgr_trial_reset(pgr_trial *trial);
 

@@ -146,7 +146,7 @@ local bad = {
   { "return { parallel = { stage_layers = {} } }",
     "FILE:1:38: parallel.stage_layers: found an empty list; allowed: a list of integers from 0 to 2^40" },
   { "return { parallel = {}, model = { layers = 32 }, moe = { layer_pattern = { 1 } } }",
-    "FILE:1:73: moe.layer_pattern: found 1 entry, and model.layers is 32; allowed: an entry for each layer, or one "
+    "FILE:1:74: moe.layer_pattern: found 1 entry, and model.layers is 32; allowed: an entry for each layer, or one "
     .. "number n for every n-th layer" },
   { "return { parallel = {}, moe = { layer_pattern = { 0, 2 } } }",
     "FILE:1:54: moe.layer_pattern[2]: found 2; allowed: an integer from 0 to 1" },
