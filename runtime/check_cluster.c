@@ -41,7 +41,8 @@ static void check_one_expert(const pgr_spec *s, const pgr_plan *plan, pgr_diagno
     static const char paths[] = "parallel.ep moe.experts";
     int64_t ep = s->parallel.ep, experts = s->moe.experts, fewer[PGR_TRIAL_VALUES];
     pgr_trial t;
-    if (!has_experts(s) || experts != ep || ep == 1 || plan == NULL)
+    if (!has_experts(s) || experts != ep || ep == 1 || plan == NULL ||
+        pgr_plan_axis_size(plan, "edp") == 0)
         return; /* an ep that fits no world is an error of its own */
     if (!pgr_check_crosses(s, plan, "ep"))
         return; /* all-to-all is cheap there */
