@@ -155,12 +155,7 @@ static void print_entry(const pgr_check_entry *entry, const colours *paint, FILE
     fputs("\n", out);
 }
 
-void pgr_check_text(const pgr_check_report *report, FILE *out) {
-    const colours *paint = choose_paint(out);
-    for (int64_t i = 0; i < report->entry_count; i++)
-        print_entry(&report->entries[i], paint, out);
-    if (report->entry_count < 2)
-        return;
+static void print_totals(const pgr_check_report *report, FILE *out) {
     fputs("\nin all ", out);
     print_count(report->entry_count, "layout", out);
     fputs(": ", out);
@@ -168,4 +163,25 @@ void pgr_check_text(const pgr_check_report *report, FILE *out) {
     fputs(", ", out);
     print_count(report->totals[PGR_WARNING], "warning", out);
     fputs("\n", out);
+}
+
+/* The first finding that is no note: the worst of the first layout that has any; or NULL. */
+static const pgr_check_finding *first_problem(const pgr_check_report *report) {
+    for (int64_t i = 0; i < report->entry_count; i++) {
+        const pgr_check_entry *entry = &report->entries[i];
+        if (entry->count > 0 && entry->findings[0].severity != PGR_NOTE)
+            return &entry->findings[0];
+    }
+    return NULL;
+}
+
+void pgr_check_text(const pgr_check_report *report, FILE *out) {
+    const colours *paint = choose_paint(out);
+    const pgr_check_finding *problem = first_problem(report);
+    for (int64_t i = 0; i < report->entry_count; i++)
+        print_entry(&report->entries[i], paint, out);
+    if (report->entry_count > 1)
+        print_totals(report, out);
+    if (problem)
+        fprintf(out, "`pgrun explain %s` tells more\n", problem->rule->code);
 }
