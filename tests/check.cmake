@@ -6,6 +6,11 @@ foreach(name check check_moe check_cluster check_help)
   set_tests_properties(unit/${name} PROPERTIES LABELS "unit;check" TIMEOUT 120)
 endforeach()
 
+# Each way out is tried on layouts at random; with the sanitizers on fewer.
+if(PGRUN_SANITIZE)
+  set_property(TEST unit/check_help APPEND PROPERTY ENVIRONMENT PGRUN_TEST_LAYOUTS=300)
+endif()
+
 # `pgrun check` where memory is short. --wrap is for all of the program, not for what it loads.
 add_executable(check_memory_test unit/check_memory_test.c)
 target_link_libraries(check_memory_test PRIVATE pgrun_check PkgConfig::LUA PkgConfig::CMOCKA)

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { LAYOUTS = 20000, CODES = 10 };
+enum { LAYOUTS = 8000, CODES = 10 };
 
 /* splitmix64: the layouts are the same on every machine. */
 static uint64_t random_state;
