@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static pgr_status no_memory(const char *file, pgr_error *error) {
     return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", file);
@@ -83,6 +84,8 @@ static pgr_status add_below(pgr_check_report *report, const char *folder, int de
     return status;
 }
 
+static pgr_status check_named(const char *path, pgr_error *error);
+
 static int compare_names(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -95,7 +98,9 @@ static pgr_status find_files(pgr_check_report *report, pgr_error *error) {
         const char *name = report->options->files[i];
         struct stat about;
         int64_t first = report->file_count;
-        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode))
+        pgr_error refused = {0}; /* told when the name is checked as a file */
+        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode) &&
+            check_named(name, &refused) == PGR_OK)
             status = add_below(report, name, 0, error);
         if (status == PGR_OK && report->file_count == first)
             status = add_file(report, name, error);
@@ -172,7 +177,7 @@ static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr
     const pgr_options *options = report->options;
     struct stat about;
     const char *reason = pgr_check_reason(error->message, file);
-    if (stat(file, &about) == 0 && S_ISDIR(about.st_mode))
+    if (strstr(reason, "is a directory") && stat(file, &about) == 0 && S_ISDIR(about.st_mode))
         reason = "the folder has no *.lua file that can be read";
     pgr_check_entry *entry =
         add_entry(report, file, &report->matrix.choices[0],
@@ -213,23 +218,74 @@ static pgr_status lies_beside(const char *path, const char *file, bool *beside, 
     return lies_below(path, folder, beside, error);
 }
 
+/* Whether one may follow a link in a path that was named: where it stays below the current folder
+ * or beside the link. */
+static pgr_status check_named_link(const char *link, pgr_error *error) {
+    char target[PATH_MAX], here[PATH_MAX];
+    bool inside = false;
+    pgr_status status = resolve(link, target, error);
+    if (status == PGR_OK)
+        status = resolve(".", here, error);
+    if (status == PGR_OK && strcmp(target, here) == 0)
+        return PGR_OK;
+    if (status == PGR_OK)
+        status = lies_below(target, ".", &inside, error);
+    if (status == PGR_OK && !inside)
+        status = lies_beside(target, link, &inside, error);
+    if (status != PGR_OK || inside)
+        return status;
+    return pgr_error_set(error, PGR_INVALID,
+                         "this path goes through a symbolic link that leads out of the current "
+                         "folder, so it is not followed; name what it leads to");
+}
+
+/* The part of a named path that a shell's pattern may have filled in: all of it, but for the
+ * folders around the current one. */
+static size_t start_of_doubt(const char *path) {
+    char here[PATH_MAX];
+    size_t length = getcwd(here, sizeof here) ? strlen(here) : 0;
+    if (path[0] != '/')
+        return 0;
+    if (length > 1 && strncmp(path, here, length) == 0 && path[length] == '/')
+        return length + 1;
+    const char *last = strrchr(path, '/');
+    return (size_t)(last - path) + 1;
+}
+
+/* Each folder of a named path, and its end, that is a link. */
+static pgr_status check_named(const char *path, pgr_error *error) {
+    char part[PATH_MAX];
+    pgr_status status = PGR_OK;
+    for (size_t at = start_of_doubt(path); path[at] && status == PGR_OK;) {
+        struct stat about;
+        at += strcspn(path + at, "/");
+        snprintf(part, sizeof part, "%.*s", (int)at, path);
+        if (part[0] && lstat(part, &about) == 0 && S_ISLNK(about.st_mode))
+            status = check_named_link(part, error);
+        at += path[at] == '/';
+    }
+    return status;
+}
+
 /* A link may not pull a file of the machine into a public log, for an excerpt quotes it. It is
- * followed to a *.lua file below a named folder; a link that is itself named, as a shell's `*.lua`
- * does, also to one beside it or below the current folder. PGR_INVALID for any other, and for one
- * that nobody can tell of. */
+ * followed to a *.lua file below a named folder; one in a path that is itself named, as a shell's
+ * `*.lua` does, to what lies beside it or below the current folder. PGR_INVALID for any other, and
+ * for one that nobody can tell of. */
 static pgr_status check_link(const char *file, const pgr_options *options, pgr_error *error) {
     struct stat about;
     char target[PATH_MAX];
-    if (lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
-        return PGR_OK;
-    pgr_status status = resolve(file, target, error);
     bool inside = false;
+    pgr_status status = PGR_OK;
     for (int i = 0; i < options->file_count && status == PGR_OK && !inside; i++) {
-        bool named = strcmp(file, options->files[i]) == 0;
-        status = lies_below(target, named ? "." : options->files[i], &inside, error);
-        if (status == PGR_OK && named && !inside)
-            status = lies_beside(target, file, &inside, error);
+        inside = strcmp(file, options->files[i]) == 0;
+        if (inside)
+            status = check_named(file, error);
     }
+    if (status != PGR_OK || lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
+        return status;
+    status = resolve(file, target, error);
+    for (int i = 0; i < options->file_count && status == PGR_OK && !inside; i++)
+        status = lies_below(target, options->files[i], &inside, error);
     if (status != PGR_OK || (inside && ends_in_lua(target)))
         return status;
     return pgr_error_set(error, PGR_INVALID,

@@ -104,11 +104,17 @@ static int64_t total(const pgr_check_report *report) {
 }
 
 static void print_totals(const pgr_check_report *report, FILE *out) {
-    fprintf(out,
-            "pgrun check: %" PRId64 " layouts, %" PRId64 " errors, %" PRId64 " warnings, %" PRId64
-            " notes",
-            report->entry_count, report->totals[PGR_ERROR], report->totals[PGR_WARNING],
-            report->totals[PGR_NOTE]);
+    const struct {
+        int64_t count;
+        const char *name;
+    } parts[] = {{report->entry_count, "layout"},
+                 {report->totals[PGR_ERROR], "error"},
+                 {report->totals[PGR_WARNING], "warning"},
+                 {report->totals[PGR_NOTE], "note"}};
+    fputs("pgrun check: ", out);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        fprintf(out, "%s%" PRId64 " %s%s", i ? ", " : "", parts[i].count, parts[i].name,
+                parts[i].count == 1 ? "" : "s");
 }
 
 /* GitHub names this file; nothing else is read from the environment here. Returns how many findings

@@ -28,10 +28,11 @@ static bool is_unsafe(const char *text, int length) {
     if (length == 1)
         return at[0] < 0x20 || at[0] == 0x7F;
     if (length == 2)
-        return at[0] == 0xC2 && at[1] < 0xA0;
-    return length == 3 && at[0] == 0xE2 &&
-           ((at[1] == 0x80 && at[2] >= 0xA8 && at[2] <= 0xAE) ||
-            (at[1] == 0x81 && at[2] >= 0xA6 && at[2] <= 0xA9));
+        return (at[0] == 0xC2 && at[1] < 0xA0) || (at[0] == 0xD8 && at[1] == 0x9C);
+    return length == 3 && ((at[0] == 0xE2 && at[1] == 0x80 &&
+                            ((at[2] >= 0xA8 && at[2] <= 0xAE) || at[2] == 0x8E || at[2] == 0x8F)) ||
+                           (at[0] == 0xE2 && at[1] == 0x81 && at[2] >= 0xA6 && at[2] <= 0xA9) ||
+                           (at[0] == 0xEF && at[1] == 0xBB && at[2] == 0xBF));
 }
 
 /* Copies one character, safe, from `text`; returns how many bytes of it were read. */

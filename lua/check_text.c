@@ -44,8 +44,8 @@ static void print_line(const pgr_check_location *at, int32_t count, int width, c
     fprintf(out, "%s%*s |%s %s", paint->line, width, "", paint->off, colour);
     int32_t column = 0;
     for (int32_t i = 0; i < count; i++) {
-        if (at[i].caret < column || strcmp(at[i].source, at[0].source) != 0)
-            continue; /* the same place, or another part of a long line */
+        if (at[i].caret < column)
+            continue; /* the same place */
         for (; column < at[i].caret; column++)
             fputc(' ', out);
         for (; column < at[i].caret + at[i].caret_width; column++)
@@ -76,7 +76,9 @@ static void print_excerpt(const pgr_check_finding *finding, int width, const col
     if (count > 0)
         fprintf(out, "%s%*s |%s\n", paint->line, width, "", paint->off);
     for (int32_t i = 0, next; i < count; i = next) {
-        for (next = i + 1; next < count && sorted[next].line == sorted[i].line; next++)
+        for (next = i + 1; next < count && sorted[next].line == sorted[i].line &&
+                           strcmp(sorted[next].source, sorted[i].source) == 0;
+             next++)
             ;
         if (i > 0 && sorted[i].line > sorted[i - 1].line + 1)
             fprintf(out, "%s%*s ...%s\n", paint->line, width, "", paint->off);

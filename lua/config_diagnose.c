@@ -19,24 +19,36 @@ static bool same_section(const char *a, const char *b) {
     return n == m && strncmp(a, b, n) == 0;
 }
 
-/* Whether what was meant at the wrong key `problem` could be the value at `path`: its own, or, for
- * a misspelt key, one that is not written. */
-static bool casts_doubt(const char *problem, const pgr_location *at) {
-    bool on_top = strpbrk(problem, ".[") == NULL;
-    return related(problem, at->path) ||
-           (!at->written && (on_top || same_section(problem, at->path)));
+/* Rules that read no key but those that they name. Others read modes and defaults, too, which a
+ * wrong key may have been meant to change. */
+static bool reads_what_it_names(const pgr_rule *rule) {
+    static const char *const codes[] = {"PG012", "PG013", "PG021", "PG022", "PG027", "PG032"};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (strcmp(rule->code, codes[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Whether what was meant at the wrong key could be the value at `at`: its own, or, for a misspelt
+ * key, one that is not written. */
+static bool casts_doubt(const pgr_diagnostic *problem, const pgr_location *at) {
+    const char *path = problem->paths[0];
+    bool misspelt = strcmp(problem->rule->code, "PG004") == 0;
+    bool on_top = strpbrk(path, ".[") == NULL;
+    return related(path, at->path) ||
+           (misspelt && !at->written && (on_top || same_section(path, at->path)));
 }
 
 /* Whether a rule's finding holds whatever the keys of the first `count` problems were meant to say.
  */
 static bool is_sound(const pgr_diagnostic *finding, const pgr_finding_locations *places,
                      const pgr_diagnostics *problems, int64_t count) {
-    if (finding->severity != PGR_ERROR || finding->path_count == 0)
+    if (finding->severity != PGR_ERROR || !reads_what_it_names(finding->rule))
         return false;
     for (int64_t i = 0; i < count; i++)
         for (int32_t k = 0; k < places->count; k++)
             if (problems->items[i].path_count == 0 ||
-                casts_doubt(problems->items[i].paths[0], &places->items[k]))
+                casts_doubt(&problems->items[i], &places->items[k]))
                 return false;
     return true;
 }

@@ -234,6 +234,40 @@ static const char *leaf_of(const pgr_key *key, const char *section) {
                : NULL;
 }
 
+/* What Megatron-Core and vLLM call some keys. */
+static const char *foreign_name(const char *name) {
+    static const char *const names[][2] = {{"tensor_model_parallel_size", "parallel.tp"},
+                                           {"tensor_parallel_size", "parallel.tp"},
+                                           {"pipeline_model_parallel_size", "parallel.pp"},
+                                           {"pipeline_parallel_size", "parallel.pp"},
+                                           {"context_parallel_size", "parallel.cp"},
+                                           {"expert_model_parallel_size", "parallel.ep"},
+                                           {"expert_tensor_parallel_size", "parallel.etp"},
+                                           {"data_parallel_size", "parallel.dp"},
+                                           {"virtual_pipeline_model_parallel_size", "parallel.vpp"},
+                                           {"num_layers", "model.layers"},
+                                           {"hidden_size", "model.hidden"},
+                                           {"ffn_hidden_size", "model.ffn"},
+                                           {"intermediate_size", "model.ffn"},
+                                           {"num_attention_heads", "model.heads"},
+                                           {"num_query_groups", "model.kv_heads"},
+                                           {"num_key_value_heads", "model.kv_heads"},
+                                           {"kv_channels", "model.head_dim"},
+                                           {"seq_length", "model.seq_len"},
+                                           {"micro_batch_size", "model.micro_batch"},
+                                           {"global_batch_size", "model.global_batch"},
+                                           {"vocab_size", "model.vocab"},
+                                           {"num_experts", "moe.experts"},
+                                           {"num_moe_experts", "moe.experts"},
+                                           {"router_topk", "moe.topk"},
+                                           {"moe_router_topk", "moe.topk"},
+                                           {"moe_ffn_hidden_size", "moe.ffn"}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i][0], name) == 0)
+            return names[i][1];
+    return NULL;
+}
+
 /* Notes the unknown key `name` of a section. */
 static void unknown_key(pgr_reader *reader, const pgr_key *keys, int count, const char *section,
                         const char *name, const char *path) {
@@ -257,6 +291,8 @@ static void unknown_key(pgr_reader *reader, const pgr_key *keys, int count, cons
             nearest.best = pgr_keys[i].path;
         }
     }
+    if (foreign_name(name))
+        nearest.best = foreign_name(name);
     if (strcmp(name, "edp") == 0)
         snprintf(hint, sizeof hint, "; edp is derived: world_size / (etp * ep * pp)");
     else if (nearest.best)

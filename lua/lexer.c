@@ -75,7 +75,7 @@ static void skip_space(pgr_lexer *lex) {
             if (level >= 0)
                 skip_long(lex, level, &unused);
             else
-                while (lex->at < lex->end && peek(lex, 0) != '\n')
+                while (lex->at < lex->end && peek(lex, 0) != '\n' && peek(lex, 0) != '\r')
                     advance(lex);
         } else {
             return;

@@ -257,7 +257,22 @@ static void check_replicas(const pgr_spec *s, const pgr_plan *plan, pgr_diagnost
                  world, s->parallel.tp, s->parallel.cp, s->parallel.pp);
 }
 
+/* Switches that have nothing to work on. Source: Megatron-Core, ModelParallelConfig and
+ * TransformerConfig. */
+static void check_idle(const pgr_spec *s, pgr_diagnostics *found) {
+    if (s->parallel.sequence_parallel && s->parallel.tp == 1)
+        pgr_diagnose(found, "PG059", "parallel.sequence_parallel parallel.tp",
+                     "leave sequence_parallel out, or raise tp",
+                     "sequence_parallel = true does nothing with tp = 1");
+    if (s->parallel.ep > 1 && s->parallel.expert_view && s->has_model && !given(s->moe.experts))
+        pgr_diagnose(found, "PG060", "parallel.ep moe.experts",
+                     "give moe.experts, or leave ep out where the model is dense",
+                     "ep = %" PRId64 " spreads experts, and moe.experts is not given",
+                     s->parallel.ep);
+}
+
 void pgr_check_cluster(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
+    check_idle(spec, found);
     check_etp(spec, plan, found);
     check_one_expert(spec, plan, found);
     check_shapes(spec, plan, found);

@@ -206,8 +206,8 @@ void pgr_check_crossings(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostic
     char paths[200];
     snprintf(paths, sizeof paths, "parallel.tp cluster.%s parallel.order%s", name, offset);
     crossing(s, plan, tp, paths, found);
-    if (etp == NULL)
-        return;
+    if (etp == NULL || pgr_plan_axis_size(plan, "edp") == 0)
+        return; /* expert groups that fit no world are no groups */
     if (s->parallel.ep > 1) {
         snprintf(paths, sizeof paths, "parallel.ep %s%scluster.%s parallel.order%s",
                  etp->size > 1 ? cut : "", etp->size > 1 ? " " : "", name, offset);

@@ -312,10 +312,50 @@ static void check_split(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics
                  "pp_split = %" PRId64 " is out of range for pp = %" PRId64, split, pp);
 }
 
+/* stage_layers says all; what else says a part of it would be ignored. */
+static void check_said_twice(const pgr_spec *s, pgr_diagnostics *found) {
+    bool first = given(s->parallel.first_stage_layers), last = given(s->parallel.last_stage_layers);
+    char paths[128], names[64];
+    if (s->parallel.stage_layers.count == 0 || (!first && !last))
+        return;
+    snprintf(paths, sizeof paths, "%s%s parallel.stage_layers",
+             first ? "parallel.first_stage_layers" : "", last ? " parallel.last_stage_layers" : "");
+    snprintf(names, sizeof names, "%s%s%s", first ? "first_stage_layers" : "",
+             first && last ? " and " : "", last ? "last_stage_layers" : "");
+    char help[96];
+    snprintf(help, sizeof help, "leave %s out", names);
+    pgr_diagnose(found, "PG029", paths, help, "%s %s given beside stage_layers, which says it all",
+                 names, first && last ? "are" : "is");
+}
+
+/* With vpp, a stage whose layers are given as one number is cut into as many chunks. */
+static void check_chunks(const pgr_spec *s, pgr_diagnostics *found) {
+    const pgr_list *list = &s->parallel.stage_layers;
+    int64_t pp = s->parallel.pp, vpp = stages_on_rank(s);
+    if (list->count != pp || vpp == 1)
+        return;
+    for (int64_t i = 0; i < pp; i++) {
+        if (list->items[i] % vpp == 0)
+            continue;
+        char path[64], help[96];
+        snprintf(path, sizeof path, "parallel.stage_layers[%" PRId64 "] parallel.vpp", i + 1);
+        snprintf(help, sizeof help,
+                 "give pp * vpp = %" PRId64
+                 " entries, one for each chunk, or a multiple of %" PRId64,
+                 pp * vpp, vpp);
+        pgr_diagnose(found, "PG029", path, help,
+                     "stage_layers[%" PRId64 "] = %" PRId64 " is not divisible by vpp = %" PRId64,
+                     i + 1, list->items[i], vpp);
+        return;
+    }
+}
+
 void pgr_check_layers(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
-    if (spec->parallel.stage_layers.count > 0)
+    check_said_twice(spec, found);
+    if (spec->parallel.stage_layers.count > 0) {
         check_stage_list(spec, plan, found);
-    else if (given(spec->parallel.first_stage_layers) || given(spec->parallel.last_stage_layers))
+        check_chunks(spec, found);
+    } else if (given(spec->parallel.first_stage_layers) || given(spec->parallel.last_stage_layers))
         check_uneven_stages(spec, plan, found);
     else if (given(spec->model.layers))
         check_even_stages(spec, plan, found);

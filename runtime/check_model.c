@@ -228,7 +228,28 @@ static void check_batch(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics
                  batch, micro, dp, step);
 }
 
-static void check_hierarchy(const pgr_spec *s, pgr_diagnostics *found) {
+/* Source: Megatron-Core, forward_backward_pipelining_with_interleaving: a group of micro batches
+ * has at least pp of them, and a step at least one group. */
+static void check_interleaving(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    int64_t batch = s->model.global_batch, pp = s->parallel.pp, vpp = s->parallel.vpp, step, least;
+    int64_t dp = pgr_plan_axis_size(plan, "dp");
+    if (!given(batch) || !given(vpp) || vpp == 1 || dp == 0 || s->parallel.mode != PGR_MODE_TRAIN ||
+        __builtin_mul_overflow(s->model.micro_batch, dp, &step) || batch % step != 0 ||
+        batch / step >= pp || __builtin_mul_overflow(step, pp, &least))
+        return;
+    char help[LIST];
+    snprintf(help, sizeof help, "global_batch = %" PRId64 " gives %" PRId64 ", or leave vpp out",
+             least, pp);
+    pgr_diagnose(found, "PG043",
+                 "model.global_batch parallel.pp parallel.vpp model.micro_batch parallel.dp", help,
+                 "with vpp = %" PRId64 " a step needs at least pp = %" PRId64
+                 " micro batches, and global_batch / (micro_batch * dp) = %" PRId64 " / %" PRId64
+                 " = %" PRId64,
+                 vpp, pp, batch, step, batch / step);
+}
+
+static void check_hierarchy(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
+    static const char paths[] = "parallel.hierarchical_cp parallel.cp";
     const pgr_list *levels = &s->parallel.hierarchical_cp;
     int64_t product = 1, before = 1, cp = s->parallel.cp;
     for (int64_t i = 0; i < levels->count; i++) {
@@ -240,13 +261,17 @@ static void check_hierarchy(const pgr_spec *s, pgr_diagnostics *found) {
     }
     if (levels->count == 0 || product == cp)
         return;
-    char help[LIST];
-    if (cp % before == 0)
-        snprintf(help, sizeof help, "make the last level %" PRId64 ", or take cp = %" PRId64,
-                 cp / before, product);
-    else
-        snprintf(help, sizeof help, "take cp = %" PRId64 ", or leave hierarchical_cp out", product);
-    pgr_diagnose(found, "PG027", "parallel.hierarchical_cp parallel.cp", help,
+    pgr_trial t;
+    if (pgr_trial_begin(&t, s, plan, found, "PG027", paths)) {
+        if (cp % before == 0)
+            pgr_trial_offer(&t, "", "make the last level %" PRId64, cp / before);
+        t.spec.parallel.cp = product;
+        if (pgr_trial_mends(&t))
+            pgr_trial_offer(&t, ", or ", "take cp = %" PRId64, product);
+        pgr_trial_offer(&t, ", or ", "leave hierarchical_cp out");
+        pgr_trial_end(&t, found);
+    }
+    pgr_diagnose(found, "PG027", paths, t.help,
                  "the levels of hierarchical_cp multiply to %" PRId64 ", and cp = %" PRId64,
                  product, cp);
 }
@@ -277,9 +302,10 @@ void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics
     check_head_dim(spec, plan, found);
     check_ffn(spec, plan, found);
     pgr_check_layers(spec, plan, found);
-    check_hierarchy(spec, found);
+    check_hierarchy(spec, plan, found);
     if (plan == NULL)
         return;
     check_batch(spec, plan, found);
+    check_interleaving(spec, plan, found);
     check_instances(spec, plan, found);
 }

@@ -3,6 +3,7 @@
 #include "check_trial.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 static bool given(int64_t value) {
@@ -96,9 +97,9 @@ static void check_ep_in_world(const pgr_spec *s, const pgr_plan *plan, pgr_diagn
     static const char paths[] = "parallel.ep moe.experts world_size";
     int64_t ep = s->parallel.ep, world = plan != NULL ? plan->world_size : s->world_size, product;
     pgr_trial t;
-    if (ep == 1 || !given(world) || world == 0 || __builtin_mul_overflow(ep, etp_of(s), &product) ||
-        __builtin_mul_overflow(product, s->parallel.pp, &product) || world % product == 0)
-        return;
+    if (ep == 1 || !given(world) || world == 0 ||
+        __builtin_mul_overflow(ep, s->parallel.pp, &product) || world % product == 0)
+        return; /* it is etp that does not fit, if anything: PG011 */
     if (pgr_trial_begin(&t, s, plan, found, "PG031", paths)) {
         int64_t others = product / ep, ranks = world % others == 0 ? world / others : 1;
         pgr_trial_offer_divisors(&t, "", "ep is a number of ranks, not of experts; ", "it",
@@ -107,7 +108,7 @@ static void check_ep_in_world(const pgr_spec *s, const pgr_plan *plan, pgr_diagn
     }
     pgr_diagnose(found, "PG031", paths, t.help,
                  "ep = %" PRId64 " is the number of experts, and world_size = %" PRId64
-                 " does not divide over so many ranks (etp * ep * pp = %" PRId64 ")",
+                 " does not divide over so many ranks (ep * pp = %" PRId64 ")",
                  ep, world, product);
 }
 
@@ -254,6 +255,8 @@ static void check_topk(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics 
             if (pgr_trial_mends(&t))
                 pgr_trial_offer(&t, "", "experts = %" PRId64, t.spec.moe.experts);
         }
+        if (t.help[0] == '\0')
+            pgr_trial_offer(&t, "", "topk is at most %" PRId64, experts);
         pgr_trial_end(&t, found);
     }
     pgr_diagnose(found, "PG032", paths, t.help,
@@ -328,6 +331,14 @@ static void check_bias(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics 
                  etp_of(s), cut ? "" : " (left out, so it is tp)");
 }
 
+/* Source: Megatron-Core, TransformerConfig: moe_pad_expert_input_to_capacity. */
+static void check_capacity(const pgr_spec *s, pgr_diagnostics *found) {
+    if (s->moe.pad_to_capacity && isnan(s->moe.capacity_factor))
+        pgr_diagnose(found, "PG042", "moe.pad_to_capacity moe.capacity_factor",
+                     "give capacity_factor, such as 1.25, or leave pad_to_capacity out",
+                     "pad_to_capacity = true, but capacity_factor is not given");
+}
+
 void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
     check_view(spec, plan, found);
     if (!spec->has_moe)
@@ -335,6 +346,7 @@ void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *
     check_pattern(spec, plan, found);
     if (!given(spec->moe.experts))
         return;
+    check_capacity(spec, found);
     check_router(spec, plan, found);
     check_groups(spec, plan, found);
     if (!spec->parallel.expert_view)

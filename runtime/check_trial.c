@@ -65,7 +65,10 @@ static void ask(pgr_trial *t, pgr_diagnostics *found) {
 
 /* A trial goes through these lists. */
 static bool is_slow(const pgr_spec *spec) {
-    return spec->padding.packed.count > LONG_LIST || spec->parallel.stage_layers.count > LONG_LIST;
+    return spec->padding.packed.count > LONG_LIST ||
+           spec->parallel.stage_layers.count > LONG_LIST ||
+           spec->parallel.hierarchical_cp.count > LONG_LIST ||
+           spec->moe.layer_pattern.count > LONG_LIST;
 }
 
 void pgr_trial_more(pgr_trial *t, int64_t trials) {

@@ -438,6 +438,33 @@ const pgr_rule pgr_rules[] = {
               "  model = { seq_len = 1000 },\n"
               "  padding = { sequence = \"megatron\" },\n"
               "}\n"),
+    RULE_ERROR(
+        "PG042", "padding to a capacity that is not given",
+        "pad_to_capacity fills every expert's input up to its capacity, which comes from "
+        "capacity_factor; Megatron-Core refuses the one without the other.",
+        "return {\n"
+        "  parallel = {},\n"
+        "  moe = { experts = 8, topk = 2, pad_to_capacity = true },\n"
+        "}\n",
+        "return {\n"
+        "  parallel = {},\n"
+        "  moe = { experts = 8, topk = 2, pad_to_capacity = true, capacity_factor = 1.25 },\n"
+        "}\n"),
+    RULE_ERROR(
+        "PG043", "fewer micro batches than stages with vpp",
+        "The interleaved schedule sends groups of at least pp micro batches through the "
+        "virtual stages; a step has global_batch / (micro_batch * dp) of them. Megatron-Core "
+        "refuses fewer than pp.",
+        "return {\n"
+        "  world_size = 64,\n"
+        "  parallel = { tp = 8, pp = 4, vpp = 2 },\n"
+        "  model = { global_batch = 6, layers = 8 },\n"
+        "}\n",
+        "return {\n"
+        "  world_size = 64,\n"
+        "  parallel = { tp = 8, pp = 4, vpp = 2 },\n"
+        "  model = { global_batch = 8, layers = 8 },\n"
+        "}\n"),
 
     /* ---- warnings ---- */
     RULE_WARNING("PG050", "etp is left out with ep > 1",
@@ -558,6 +585,20 @@ const pgr_rule pgr_rules[] = {
                  "inference.",
                  "return { world_size = 16, parallel = { tp = 8, pp = 2 } }\n",
                  "return { world_size = 32, parallel = { tp = 8, pp = 2 } }\n"),
+    RULE_NOTE("PG059", "sequence_parallel without tensor parallelism",
+              "Sequence parallelism cuts activations over the ranks of tp, and there is one. "
+              "Megatron's training script switches it off with a warning; a ModelParallelConfig "
+              "of one's own refuses it.",
+              "return { world_size = 8, parallel = { sequence_parallel = true } }\n",
+              "return { world_size = 8, parallel = { tp = 2, sequence_parallel = true } }\n"),
+    RULE_WARNING("PG060", "ep without experts",
+                 "Expert parallelism spreads experts, and the config has a model but gives none: "
+                 "Megatron-Core refuses that. Where the model is dense, ep is 1.",
+                 "return { world_size = 8, parallel = { ep = 4 }, model = { layers = 8 } }\n",
+                 "return {\n"
+                 "  world_size = 8, parallel = { ep = 4 }, model = { layers = 8 },\n"
+                 "  moe = { experts = 8, topk = 2 },\n"
+                 "}\n"),
 
     /* ---- notes ---- */
     RULE_NOTE(

@@ -88,13 +88,6 @@ static bool mends(const pgr_layout *l, const pgr_spec *changed, int64_t world, u
            (misfits(changed) & ~misfits(l->spec)) == 0;
 }
 
-/* The same for one size, which is `field` of the spec. */
-static bool size_mends(const pgr_layout *l, size_t field, int64_t value, uint32_t rules) {
-    pgr_spec changed = *l->spec;
-    *(int64_t *)(void *)((char *)&changed + field) = value;
-    return mends(l, &changed, l->asked, rules);
-}
-
 /* ---- worlds ---- */
 
 /* Whether the data-parallel ranks of this world share the batch and the optimizer's instances out:
@@ -108,6 +101,14 @@ static bool shares_fit(const pgr_spec *s, int64_t world) {
     int64_t step = pgr_layout_product(s->model.micro_batch, dp, 1);
     return splits(s->model.global_batch, step) && dp * l.dense[PGR_CP] % instances == 0 &&
            (edp % instances == 0 || !s->parallel.expert_view);
+}
+
+/* Whether one size, which is `field` of the spec, mends, with ranks that share out everything. */
+static bool size_mends(const pgr_layout *l, size_t field, int64_t value, uint32_t rules) {
+    pgr_spec changed = *l->spec;
+    *(int64_t *)(void *)((char *)&changed + field) = value;
+    return mends(l, &changed, l->asked, rules) &&
+           shares_fit(&changed, pgr_layout_of(&changed, l->asked).world);
 }
 
 /* The first world from `start` on that mends; with `whole` only those within a factor of two, and
@@ -233,6 +234,9 @@ void pgr_mend_world(const pgr_layout *l, uint32_t rule, char help[PGR_MEND_MAX])
     help[0] = '\0';
     if (l->bare)
         return;
+    if (rule == PGR_PG011 && !given(l->spec->parallel.etp) && l->expert[PGR_TP] > 1 &&
+        size_mends(l, offsetof(pgr_spec, parallel.etp), 1, rule))
+        add(help, "write etp = 1 (left out, it is tp); or ");
     worlds_of_rule(l, rule, help);
     nearest_sizes(l, axes, rule, help);
     if (help[0] == '\0')
@@ -247,7 +251,7 @@ void pgr_mend_dp(const pgr_layout *l, char help[PGR_MEND_MAX]) {
     if (l->bare)
         return;
     add(help, "take dp = %" PRId64 ", or leave dp out", l->dense[PGR_DP]);
-    if (world > 0 && mends(l, l->spec, world, PGR_PG018))
+    if (world > 0 && mends(l, l->spec, world, PGR_PG018) && shares_fit(l->spec, world))
         add(help, ", or take world_size = %" PRId64, world);
     nearest_sizes(l, dense_axes, PGR_PG018, help);
     if (l->expert[PGR_EP] > 1 &&

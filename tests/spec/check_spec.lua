@@ -165,7 +165,9 @@ describe("pgrun check", function()
       told("return { world_size = 16, parallel = { tp = 3, pipeline = 2 }, model = { heads = 52, ffn = 64 } }"))
     assert.equal("PG004", told("return { world_size = 9, parallel = { tp = 2, pipeline = 2 } }"))
     assert.equal("PG005", told("return { world_size = 9, parallel = { tp = 'two', pp = 2 } }"))
-    assert.equal("PG005 PG031", told("return { parallel = { ep = 16, pp = 0 }, moe = { experts = 8 } }"))
+    assert.equal("PG005 PG032", told("return { parallel = { pp = 0 }, moe = { experts = 8, topk = 9 } }"))
+    assert.equal("PG005", told("return { parallel = { ep = 16, expert_view = 0 }, moe = { experts = 8 } }"))
+    assert.equal("PG005", told("return { model = { hidden = 100, heads = 6, head_dim = '16' }, parallel = {} }"))
     assert.equal("PG004", told("return { world_size = 6, parallel = { tp = 2 }, modle = { heads = 3 } }"))
     assert.equal("PG005", told("return { world_size = 6, parallel = 4, model = { heads = 3 } }"))
   end)
@@ -356,6 +358,20 @@ describe("pgrun check", function()
     assert.is_true(#got.files > 30)
   end)
 
+  it("warns of published layouts only where their authors would agree", function()
+    local warnings = {}
+    for _, file in ipairs(check("configs/published").files) do
+      for _, diagnostic in ipairs(file.diagnostics) do
+        if diagnostic.severity == "warning" then
+          warnings[#warnings + 1] = file.file:match("([^/]+)%.lua$") .. " " .. diagnostic.code
+        end
+      end
+    end
+    -- 64 experts' ranks on nodes of 8 GPUs; one replica, in the papers' tables of one batch.
+    assert.same({ "deepseek-v3-1024 PG051", "deepseek-v3-2048 PG051", "gpt-1t-512-sp PG058", "gpt3-175b-64-sp PG058",
+      "gpt3-175b-96 PG058" }, warnings)
+  end)
+
   it("needs no module and no folder to write", function()
     local path = shell.file(good)
     local got = shell.command("cd / && PGRUN_MODULE_PATH=/nonexistent " .. program .. " check " .. path)
@@ -434,6 +450,27 @@ describe("pgrun check, with files that do harm,", function()
       valid[i] = ("%s %s"):format(json.decode(near).files[i].valid, json.decode(far).files[i].valid)
     end
     assert.same({ "true true", "true false", "true true", "false false", "false false" }, valid)
+  end)
+
+  it("goes through no named link that leads out of the current folder", function()
+    local outside = folder({ ["o/secret.lua"] = "secret =" })
+    local path = folder({ ["in/c.lua"] = good })
+    os.execute(("cd %s/in && ln -s %s/o dir.lua && ln -s %s/o sub && ln -s . here"):format(path, outside, outside))
+    local line = ("cd %s && %s check --format json "):format(path, program)
+    for _, names in ipairs({ "in/*.lua", "in/*/*.lua", "in/dir.lua", "in/sub", path .. "/in/sub/secret.lua" }) do
+      local got = shell.command(line .. names)
+      assert.is_nil(got.out:find("secret =", 1, true), names)
+      local refused = 0
+      for _, file in ipairs(json.decode(got.out).files) do
+        refused = refused + (file.valid and 0 or 1)
+        assert.is_true(file.valid or file.diagnostics[1].code == "PG001")
+      end
+      assert.equal(1, refused, names)
+    end
+    local got = shell.command(line .. "in/here/c.lua")
+    remove(path)
+    remove(outside)
+    assert.is_true(json.decode(got.out).files[1].valid)
   end)
 
   it("names a link that leads nowhere", function()
