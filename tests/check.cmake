@@ -3,7 +3,7 @@ foreach(name check check_moe check_cluster check_help)
   add_executable(${name}_test unit/${name}_test.c)
   target_link_libraries(${name}_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
   add_test(NAME unit/${name} COMMAND ${name}_test)
-  set_tests_properties(unit/${name} PROPERTIES LABELS "unit;check" TIMEOUT 120)
+  set_tests_properties(unit/${name} PROPERTIES LABELS "unit;check" TIMEOUT 300)
 endforeach()
 
 # Each way out is tried on layouts at random; with the sanitizers on fewer.
