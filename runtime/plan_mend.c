@@ -11,6 +11,7 @@
 enum {
     MOST_STEPS = 256,  /* worlds that are tried on either side */
     MOST_SIZES = 4096, /* sizes, most of which a division rules out */
+    MOST_STAGES = 256, /* of a pipeline */
     FEW_SIZES = 64     /* sizes, where no world is given, and each is tried in several */
 };
 
@@ -210,7 +211,7 @@ static void nearest_sizes(const pgr_layout *l, const axis_key *axes, uint32_t ru
         snprintf(first, sizeof first, "; or, %s", world);
     else
         snprintf(first, sizeof first, "%s", world);
-    const char *before = l->world_assumed ? help[0] != '\0' ? ", or " : "" : first;
+    const char *before = l->world_assumed ? help[0] != '\0' ? "; or, " : "" : first;
     for (; axes->name != NULL; axes++) {
         int64_t size = *(const int64_t *)(const void *)((const char *)l->spec + axes->field);
         if (size <= 1)
@@ -385,14 +386,15 @@ void pgr_mend_pipeline(const pgr_layout *l, char help[PGR_MEND_MAX]) {
     add(help, "put pp last (\"%s\")", order);
     alike_experts(l, rules, help);
     dense.parallel.expert_view = false;
-    bool no_experts = !(l->spec->has_moe && given(l->spec->moe.experts));
-    if (no_experts && l->expert[PGR_EP] == 1 && mends(l, &dense, l->asked, rules))
+    bool experts = (l->spec->has_moe && given(l->spec->moe.experts)) || l->expert[PGR_EP] > 1 ||
+                   given(l->spec->parallel.etp);
+    if (!experts && mends(l, &dense, l->asked, rules))
         add(help, ", or, where the model is dense, expert_view = false");
 }
 
 /* The smallest pipeline with which every rule is kept, or else with which no other is broken. */
 void pgr_mend_vpp(const pgr_layout *l, char help[PGR_MEND_MAX]) {
-    const int64_t most = l->world_assumed ? FEW_SIZES : MOST_SIZES;
+    const int64_t most = l->world_assumed ? FEW_SIZES : MOST_STAGES;
     help[0] = '\0';
     if (l->bare)
         return;

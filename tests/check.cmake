@@ -1,5 +1,5 @@
 # The rules that a layout must pass, on specs that no config was read for.
-foreach(name check check_moe check_cluster check_help)
+foreach(name check check_refused check_moe check_cluster check_help)
   add_executable(${name}_test unit/${name}_test.c)
   target_link_libraries(${name}_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
   add_test(NAME unit/${name} COMMAND ${name}_test)

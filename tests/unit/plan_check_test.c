@@ -26,6 +26,15 @@ static const row rows[] = {
      .paths = "world_size parallel.tp parallel.cp parallel.pp",
      .message = "world_size = 100 is not divisible by tp * cp * pp = 8 * 1 * 2 = 16",
      .help = "the nearest sizes that fit are 96 and 112; or, in a world of 100, tp can be 5 or 10"},
+    {.name = "world by tp * cp * pp, of a given dp",
+     .world = 100,
+     .tp = 8,
+     .pp = 2,
+     .dp = 4,
+     .code = "PG010",
+     .paths = "world_size parallel.tp parallel.cp parallel.pp",
+     .message = "world_size = 100 is not divisible by tp * cp * pp = 8 * 1 * 2 = 16",
+     .help = "the size that fits dp = 4 is 64"},
     {.name = "world by etp * ep * pp",
      .world = 12,
      .tp = 2,
@@ -114,7 +123,7 @@ static const row rows[] = {
      .paths = "parallel.order parallel.pp parallel.tp parallel.cp parallel.etp parallel.ep",
      .message = "the pp groups of the dense and the expert view differ: with order = "
                 "\"tp-ep-dp-pp-cp\" and pp = 4 the first ones begin 0, 4 and 0, 8",
-     .help = "put pp last (\"tp-ep-dp-cp-pp\"), or, where the model is dense, expert_view = false"},
+     .help = "put pp last (\"tp-ep-dp-cp-pp\")"},
     {.name = "edp is not dp where pp is not last",
      .world = 16,
      .tp = 2,
@@ -142,6 +151,19 @@ static const row rows[] = {
      .message = "dp = 2 was given, but world_size = 8 over tp * cp * pp = 2 makes dp = 4",
      .help =
          "take dp = 4, or leave dp out, or take world_size = 4; or, in a world of 8, tp can be 4"},
+    {.name = "ep multiplied into the world",
+     .world = 32,
+     .tp = 2,
+     .pp = 2,
+     .ep = 4,
+     .etp = 1,
+     .dp = 2,
+     .code = "PG018",
+     .paths = "parallel.dp world_size parallel.tp parallel.cp parallel.pp",
+     .message = "dp = 2 was given, but world_size = 32 over tp * cp * pp = 4 makes dp = 8",
+     .help = "take dp = 8, or leave dp out, or take world_size = 8; or, in a world of 32, tp can "
+             "be 8, or pp can be 8 (ep divides the data-parallel ranks and is no factor of the "
+             "world)"},
     {.name = "a size below one",
      .world = 8,
      .cp = -1,
@@ -205,8 +227,6 @@ static void every_code(void **state) {
         pgr_diagnostics found = {0};
         pgr_error error = {0};
         spec_of(r, &spec);
-        memset(&plan, 0x5a, sizeof plan);
-        before = plan;
         pgr_status status = pgr_plan_check(&spec, PGR_NIL, &plan, &found);
         if (found.count != 1)
             fail_msg("%s: %lld findings", r->name, (long long)found.count);
@@ -219,7 +239,8 @@ static void every_code(void **state) {
                      finding->help, r->code, r->paths, r->message, r->help);
         assert_int_equal(finding->severity, PGR_ERROR);
         assert_false(finding->at_key);
-        plan = before;
+        memset(&plan, 0x5a, sizeof plan);
+        before = plan;
         snprintf(line, sizeof line, "%s%s%s", r->message, r->help[0] ? "; " : "", r->help);
         assert_int_equal(pgr_plan_create(&spec, PGR_NIL, &plan, &error), status);
         assert_memory_equal(&plan, &before, sizeof plan);
@@ -245,6 +266,56 @@ static void several_are_added(void **state) {
         assert_string_equal(found.items[i].rule->code, codes[i]);
     pgr_diagnostics_free(&found);
     pgr_spec_free(&spec);
+}
+
+/* edp is not dp, and the views cut other pipelines: two rules, and one way out of both. */
+static void two_rules_of_pp(void **state) {
+    (void)state;
+    const row both = {.world = 16, .tp = 2, .etp = 1, .ep = 4, .pp = 2, .order = "tp-pp-ep-dp"};
+    const char *help = "put pp last (\"tp-ep-dp-pp\"), or take etp = 2 and ep = 1";
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_diagnostics found = {0};
+    spec_of(&both, &spec);
+    assert_int_equal(pgr_plan_check(&spec, PGR_NIL, &plan, &found), PGR_INVALID);
+    assert_int_equal(found.count, 2);
+    assert_string_equal(found.items[0].rule->code, "PG016");
+    assert_string_equal(found.items[1].rule->code, "PG015");
+    assert_string_equal(found.items[0].help, help);
+    assert_string_equal(found.items[1].help, help);
+    pgr_diagnostics_free(&found);
+    pgr_spec_free(&spec);
+}
+
+/* What is known of a refused layout is in the plan, and 0 is what is not. */
+static void what_is_known_is_kept(void **state) {
+    (void)state;
+    static const struct {
+        row layout;
+        int64_t dp, edp, pp_stride;
+    } known[] = {{{.world = 12, .tp = 2, .vpp = 2}, 6, 6, 12},
+                 {{.world = 12, .tp = 2, .ep = 8, .etp = 1}, 6, 0, 12},
+                 {{.world = 10, .tp = 4, .etp = 1, .ep = 5}, 0, 2, 0},
+                 {{.world = 100, .tp = 8, .pp = 2, .dp = 4}, 4, 4, 32},
+                 {{.world = 16, .tp = 2, .dp = 4}, 8, 8, 16},
+                 {{.world = 16, .tp = 2, .cp = 2, .order = "tp-dp-pp"}, 4, 8, 0},
+                 {{.tp = INT64_C(1) << 40, .cp = INT64_C(1) << 40, .etp = 1}, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_diagnostics found = {0};
+        spec_of(&known[i].layout, &spec);
+        assert_int_not_equal(pgr_plan_check(&spec, PGR_NIL, &plan, &found), PGR_OK);
+        const pgr_view *dense = &plan.views[PGR_VIEW_DENSE];
+        int64_t stride = dense->axes[dense->axis_count - 1].stride;
+        if (pgr_plan_axis_size(&plan, "dp") != known[i].dp ||
+            pgr_plan_axis_size(&plan, "edp") != known[i].edp || stride != known[i].pp_stride)
+            fail_msg("row %zu: dp = %lld, edp = %lld, pp is %lld apart", i,
+                     (long long)pgr_plan_axis_size(&plan, "dp"),
+                     (long long)pgr_plan_axis_size(&plan, "edp"), (long long)stride);
+        pgr_diagnostics_free(&found);
+        pgr_spec_free(&spec);
+    }
 }
 
 static void a_legal_layout_adds_nothing(void **state) {
@@ -281,6 +352,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code),
         cmocka_unit_test(several_are_added),
+        cmocka_unit_test(two_rules_of_pp),
+        cmocka_unit_test(what_is_known_is_kept),
         cmocka_unit_test(a_legal_layout_adds_nothing),
         cmocka_unit_test(the_status_is_the_first_ones),
     };

@@ -49,12 +49,12 @@ static const refusal refusals[] = {
      .ep = 4,
      .etp = 1,
      .status = PGR_INVALID,
-     .message =
-         "world_size = 15 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest sizes that "
-         "fit are 12 and 16; or, in a world of 15, tp can be 1 or 3 (ep divides the data-parallel "
-         "ranks and is no factor of the world)\nworld_size = 15 is not divisible by etp * ep * pp "
-         "= 1 * 4 * 1 = 4; the nearest sizes that fit are 12 and 16; or, in a world of 15, ep can "
-         "be 3 or 5 (ep divides the data-parallel ranks and is no factor of the world)"},
+     .message = "world_size = 15 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest "
+                "sizes that fit are 12 and 16; or, in a world of 15, tp can be 1 or 3 (ep divides "
+                "the data-parallel ranks and is no factor of the world)\n"
+                "world_size = 15 is not divisible by etp * ep * pp = 1 * 4 * 1 = 4; the nearest "
+                "sizes that fit are 12 and 16; or, in a world of 15, ep can be 3 or 5 (ep divides "
+                "the data-parallel ranks and is no factor of the world)"},
     {.name = "a world smaller than any that fits",
      .world = 3,
      .tp = 8,
@@ -68,9 +68,9 @@ static const refusal refusals[] = {
      .etp = 8,
      .order = "tp-pp",
      .status = PGR_INVALID,
-     .message = "dp = 2 is missing from order = \"tp-pp\"; add \"dp\", as in order = "
-                "\"tp-dp-pp\"\nedp = 2 is missing from order = \"tp-pp\"; add \"dp\", which the "
-                "expert view reads so, as in order = \"tp-dp-pp\""},
+     .message = "dp = 2 is missing from order = \"tp-pp\"; add \"dp\", as in order = \"tp-dp-pp\"\n"
+                "edp = 2 is missing from order = \"tp-pp\"; add \"dp\", which the expert view "
+                "reads so, as in order = \"tp-dp-pp\""},
     {.name = "ep missing from order",
      .world = 12,
      .ep = 3,
@@ -117,8 +117,7 @@ static const refusal refusals[] = {
      .order = "pp-dp-ep-cp-tp",
      .status = PGR_INVALID,
      .message = "dp = 3 and edp = 1 differ while pp = 2 is not last in order = \"pp-dp-ep-cp-tp\"; "
-                "put pp last (\"dp-ep-cp-tp-pp\"), or take etp = 2, or, where the model is dense, "
-                "expert_view = false"},
+                "put pp last (\"dp-ep-cp-tp-pp\"), or take etp = 2"},
     {.name = "views that disagree on pp",
      .world = 32,
      .tp = 2,
@@ -129,7 +128,7 @@ static const refusal refusals[] = {
      .status = PGR_INVALID,
      .message = "the pp groups of the dense and the expert view differ: with order = "
                 "\"tp-ep-dp-pp-cp\" and pp = 4 the first ones begin 0, 4 and 0, 8; put pp last "
-                "(\"tp-ep-dp-cp-pp\"), or, where the model is dense, expert_view = false"},
+                "(\"tp-ep-dp-cp-pp\")"},
     {.name = "vpp without pp",
      .world = 8,
      .tp = 2,
@@ -155,10 +154,11 @@ static const refusal refusals[] = {
      .vpp = 2,
      .order = "tp-dp-dp",
      .status = PGR_INVALID,
-     .message = "order = \"tp-dp-dp\" names \"dp\" twice; name each axis once, as in order = "
-                "\"tp-dp\"\nworld_size = 9 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the "
-                "nearest sizes that fit are 6 and 12; or, in a world of 9, tp can be 1 or 3\nvpp = "
-                "2 needs pp greater than 1, and pp = 1; leave vpp out, or take pp = 3"},
+     .message =
+         "order = \"tp-dp-dp\" names \"dp\" twice; name each axis once, as in order = \"tp-dp\"\n"
+         "world_size = 9 is not divisible by tp * cp * pp = 2 * 1 * 1 = 2; the nearest sizes that "
+         "fit are 6 and 12; or, in a world of 9, tp can be 1 or 3\n"
+         "vpp = 2 needs pp greater than 1, and pp = 1; leave vpp out, or take pp = 3"},
     {.name = "a size below one",
      .world = 8,
      .tp = -2,
