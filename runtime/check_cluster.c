@@ -262,7 +262,7 @@ static void check_replicas(const pgr_spec *s, const pgr_plan *plan, pgr_diagnost
 static void check_idle(const pgr_spec *s, pgr_diagnostics *found) {
     if (s->parallel.sequence_parallel && s->parallel.tp == 1)
         pgr_diagnose(found, "PG059", "parallel.sequence_parallel parallel.tp",
-                     "leave sequence_parallel out, or raise tp",
+                     "leave sequence_parallel out",
                      "sequence_parallel = true does nothing with tp = 1");
     if (s->parallel.ep > 1 && s->parallel.expert_view && s->has_model && !given(s->moe.experts))
         pgr_diagnose(found, "PG060", "parallel.ep moe.experts",

@@ -339,10 +339,8 @@ static void check_chunks(const pgr_spec *s, pgr_diagnostics *found) {
             continue;
         char path[64], help[96];
         snprintf(path, sizeof path, "parallel.stage_layers[%" PRId64 "] parallel.vpp", i + 1);
-        snprintf(help, sizeof help,
-                 "give pp * vpp = %" PRId64
-                 " entries, one for each chunk, or a multiple of %" PRId64,
-                 pp * vpp, vpp);
+        snprintf(help, sizeof help, "give pp * vpp = %" PRId64 " entries, one for each chunk",
+                 pp * vpp);
         pgr_diagnose(found, "PG029", path, help,
                      "stage_layers[%" PRId64 "] = %" PRId64 " is not divisible by vpp = %" PRId64,
                      i + 1, list->items[i], vpp);

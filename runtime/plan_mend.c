@@ -108,8 +108,11 @@ static bool shares_fit(const pgr_spec *s, int64_t world) {
 static bool size_mends(const pgr_layout *l, size_t field, int64_t value, uint32_t rules) {
     pgr_spec changed = *l->spec;
     *(int64_t *)(void *)((char *)&changed + field) = value;
-    return mends(l, &changed, l->asked, rules) &&
-           shares_fit(&changed, pgr_layout_of(&changed, l->asked).world);
+    if (!mends(l, &changed, l->asked, rules))
+        return false;
+    pgr_layout after = pgr_layout_of(&changed, l->asked);
+    bool known = after.dense[PGR_DP] > 0 && after.expert[PGR_DP] > 0;
+    return !known || shares_fit(&changed, after.world);
 }
 
 /* The first world from `start` on that mends; with `whole` only those within a factor of two, and
@@ -237,7 +240,7 @@ void pgr_mend_world(const pgr_layout *l, uint32_t rule, char help[PGR_MEND_MAX])
         return;
     if (rule == PGR_PG011 && !given(l->spec->parallel.etp) && l->expert[PGR_TP] > 1 &&
         size_mends(l, offsetof(pgr_spec, parallel.etp), 1, rule))
-        add(help, "write etp = 1 (left out, it is tp); or ");
+        add(help, "take etp = 1; or, ");
     worlds_of_rule(l, rule, help);
     nearest_sizes(l, axes, rule, help);
     if (help[0] == '\0')

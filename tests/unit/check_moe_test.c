@@ -163,7 +163,7 @@ static const check_case cases[] = {
      16,
      {IS("parallel.ep", 64), IS("moe.experts", 64)},
      "ep = 64 is the number of experts, and world_size = 16 does not divide over so many ranks "
-     "(etp * ep * pp = 64)",
+     "(ep * pp = 64)",
      "ep is a number of ranks, not of experts; it can be 1, 2, 4, 8 or 16"},
     {"groups that hold one topk",
      "PG033",

@@ -18,7 +18,7 @@ typedef struct row {
 
 static const row rows[] = {
     {.world = 12, .tp = 2, .vpp = 2, .batch = 7, .node = 8, .codes = "PG017 PG026 PG057"},
-    {.world = 12, .tp = 2, .etp = 1, .ep = 8, .batch = 7, .node = 12, .codes = "PG011 PG026"},
+    {.world = 12, .tp = 2, .etp = 1, .ep = 8, .batch = 7, .node = 12, .codes = "PG011 PG026 PG060"},
     {.world = 12, .tp = 2, .etp = 1, .ep = 8, .node = 8, .codes = "PG011 PG057"},
     {.world = 12, .tp = 2, .etp = 1, .ep = 8, .instances = 4, .codes = "PG011 PG028"},
     {.world = 100, .tp = 16, .node = 8, .codes = "PG010 PG051 PG057"},
@@ -33,7 +33,7 @@ static const row rows[] = {
     {.world = 100, .tp = 3, .etp = 1, .ep = 4, .order = "tp-ep", .codes = "PG010 PG014"},
     {.tp = INT64_C(1) << 40, .cp = INT64_C(1) << 40, .etp = 1, .node = 8, .codes = "PG019"},
     {.tp = 8, .instances = 2, .codes = ""},
-    {.tp = 8, .ep = 2, .etp = 1, .instances = 6, .batch = 12, .codes = ""},
+    {.tp = 8, .ep = 2, .etp = 1, .instances = 6, .batch = 12, .codes = "PG060"},
     {.tp = 8, .instances = 2, .batch = 7, .codes = "PG026"},
 };
 

@@ -124,7 +124,7 @@ static const check_case cases[] = {
      16,
      {IS("parallel.cp", 8), LIST("parallel.hierarchical_cp", 2, 2)},
      "the levels of hierarchical_cp multiply to 4, and cp = 8",
-     "make the last level 4, or take cp = 4"},
+     "make the last level 4, or take cp = 4, or leave hierarchical_cp out"},
     {"hierarchy that fits",
      "PG027",
      16,

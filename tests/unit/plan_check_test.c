@@ -52,7 +52,8 @@ static const row rows[] = {
      .code = "PG011",
      .paths = "world_size parallel.tp parallel.ep parallel.pp",
      .message = "world_size = 12 is not divisible by etp * ep * pp = 2 * 4 * 1 = 8",
-     .help = "the nearest sizes that fit are 8 and 16; or, in a world of 12, tp can be 1 or 3, or "
+     .help = "take etp = 1; or, the nearest sizes that fit are 8 and 16; or, in a world of 12, tp "
+             "can be 1 or 3, or "
              "ep can be 3 or 6 (ep divides the data-parallel ranks and is no factor of the world)"},
     {.name = "an unknown axis",
      .world = 4,
