@@ -27,7 +27,9 @@ static const char usage_text[] =
 static const char exit_text[] =
     "Exit status:\n"
     "  0  good\n"
-    "  1  the config is invalid, check found an error, or a run failed its verification\n"
+    "  1  the config is invalid or goes over its limits, check found an error, or a run failed "
+    "its\n"
+    "     verification\n"
     "  2  wrong usage of the command line or of the launcher\n"
     "  3  an internal error, a limit, a feature that is not there, or a lost rank\n";
 
@@ -77,7 +79,8 @@ static const command_text command_texts[] = {
      "\n"
      "Reports every problem of every CONFIG at once, worst first, with the place of each key that\n"
      "contributes and a way out. A folder stands for the *.lua files below it. Each file is\n"
-     "evaluated in a process of its own, with limits on its time and memory, once per world size.\n"
+     "evaluated in a process of its own, with limits on its time and memory, once for each world\n"
+     "size and each combination of the values of --set.\n"
      "Without a world size in the config or the command line it takes the smallest legal one.\n"
      "With --format github the findings beyond ten go to the file in GITHUB_STEP_SUMMARY.\n"
      "Opens no MPI.\n"},
