@@ -1,6 +1,7 @@
 /* check_source.c - the line of the file around a place, made safe to show: the file is a
  * stranger's, and a terminal or a log obeys control characters. */
 #include "check_report.h"
+#include "lexer.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -104,17 +105,12 @@ static int32_t count_characters(const char *text, size_t bytes) {
 static bool find_line(const char *text, size_t bytes, int64_t line, const char **at,
                       size_t *length) {
     const char *end = text + bytes;
-    for (int64_t i = 1; i < line; i++) {
-        const char *next = memchr(text, '\n', (size_t)(end - text));
-        if (!next)
-            return false;
-        text = next + 1;
-    }
-    const char *stop = memchr(text, '\n', (size_t)(end - text));
+    for (int64_t i = 1; i < line && text; i++)
+        text = pgr_line_next(text, end);
+    if (!text)
+        return false;
     *at = text;
-    *length = (size_t)((stop ? stop : end) - text);
-    if (*length > 0 && text[*length - 1] == '\r')
-        --*length;
+    *length = (size_t)(pgr_line_end(text, end) - text);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* config_locate.c - where in a config's text the keys of findings stand. */
 #include "config.h"
 
+#include "lexer.h"
 #include "positions.h"
 
 #include <stdio.h>
@@ -28,10 +29,8 @@ static void locate(const locator *in, bool at_key, pgr_location *location) {
 /* The column of the first byte of a line that is not blank, or 1. */
 static int64_t first_column(const char *text, size_t bytes, int64_t line) {
     const char *at = text, *end = text + bytes;
-    for (; line > 1 && at; line--) {
-        at = memchr(at, '\n', (size_t)(end - at));
-        at = at ? at + 1 : NULL;
-    }
+    for (; line > 1 && at; line--)
+        at = pgr_line_next(at, end);
     int64_t column = 1;
     for (; at && at < end && (*at == ' ' || *at == '\t'); at++)
         column++;

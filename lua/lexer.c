@@ -8,13 +8,30 @@ static int peek(const pgr_lexer *lex, size_t ahead) {
     return (size_t)(lex->end - lex->at) > ahead ? (unsigned char)lex->at[ahead] : -1;
 }
 
+const char *pgr_line_end(const char *at, const char *end) {
+    while (at < end && *at != '\n' && *at != '\r')
+        at++;
+    return at;
+}
+
+const char *pgr_line_next(const char *at, const char *end) {
+    at = pgr_line_end(at, end);
+    if (at == end)
+        return NULL;
+    bool pair = at + 1 < end && (at[1] == '\n' || at[1] == '\r') && at[1] != at[0];
+    return at + 1 + pair;
+}
+
+/* One byte, or a line break as a whole. */
 static void advance(pgr_lexer *lex) {
     int byte = peek(lex, 0);
-    lex->at++;
-    if (byte == '\n' || (byte == '\r' && peek(lex, 0) != '\n')) {
-        lex->line++;
-        lex->line_start = lex->at;
+    if (byte != '\n' && byte != '\r') {
+        lex->at++;
+        return;
     }
+    lex->at = pgr_line_next(lex->at, lex->end);
+    lex->line++;
+    lex->line_start = lex->at;
 }
 
 pgr_lexer pgr_lexer_start(const char *text, size_t bytes) {
@@ -89,8 +106,6 @@ static void skip_escaped(pgr_lexer *lex) {
     if (byte < 0)
         return;
     advance(lex);
-    if ((byte == '\r' && peek(lex, 0) == '\n') || (byte == '\n' && peek(lex, 0) == '\r'))
-        advance(lex);
     while (byte == 'z' && peek(lex, 0) >= 0 && isspace(peek(lex, 0)))
         advance(lex);
 }
@@ -99,7 +114,8 @@ static void read_short_string(pgr_lexer *lex, pgr_token *out) {
     int quote = peek(lex, 0);
     lex->at++;
     out->at = lex->at;
-    while (lex->at < lex->end && peek(lex, 0) != quote && peek(lex, 0) != '\n') {
+    while (lex->at < lex->end && peek(lex, 0) != quote && peek(lex, 0) != '\n' &&
+           peek(lex, 0) != '\r') {
         bool escape = peek(lex, 0) == '\\';
         advance(lex);
         if (escape)

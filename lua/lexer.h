@@ -55,4 +55,10 @@ pgr_lexer pgr_lexer_start(const char *text, size_t bytes);
 /* The next token; PGR_TOKEN_END for ever at the end. */
 pgr_token pgr_lexer_next(pgr_lexer *lexer);
 
+/* The end of the line at `at`, and the first byte behind its break, or NULL where there is none.
+ * "\n",
+ * "\r" and the two together, in any order, are one break each, as Lua counts. */
+const char *pgr_line_end(const char *at, const char *end);
+const char *pgr_line_next(const char *at, const char *end);
+
 #endif

@@ -248,6 +248,20 @@ describe("pgrun check", function()
     assert.is_truthy(got.out:find("\n   = help: tp can be 1, 2, 4, 13, 26 or 52\n", 1, true))
   end)
 
+  it("counts lines as Lua does, whatever ends them", function()
+    for _, newline in ipairs({ "\n", "\r", "\r\n", "\n\r" }) do
+      local lines = { "-- a comment", "", "return { parallel = { tp = 3 },", "  model = { heads = 4 } }", "" }
+      local text = table.concat(lines, newline)
+      local path = shell.file(text)
+      local out = pgrun("check", path).out
+      os.remove(path)
+      assert.is_truthy(out:find(path .. ":3:28\n", 1, true), out)
+      local third = " 3 | return { parallel = { tp = 3 },\n   |" .. (" "):rep(28) .. "^ parallel.tp\n"
+      assert.is_truthy(out:find(third, 1, true), out)
+      assert.is_truthy(out:find(" 4 |   model = { heads = 4 } }\n   |                     ^ model.heads\n", 1, true))
+    end
+  end)
+
   it("has colours on a terminal alone, and not with NO_COLOR", function()
     local path = shell.file(bad)
     local line = ("script -qec %s /dev/null"):format(shell.quote(program .. " check " .. path))
