@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 static pgr_status no_memory(const char *file, pgr_error *error) {
     return pgr_error_set(error, PGR_LIMIT, "%s: out of memory", file);
@@ -32,7 +31,7 @@ static pgr_status add_file(pgr_check_report *report, const char *name, pgr_error
     return PGR_OK;
 }
 
-static bool ends_in_lua(const char *name) {
+bool pgr_check_is_lua(const char *name) {
     size_t length = strlen(name);
     return length > 4 && strcmp(name + length - 4, ".lua") == 0;
 }
@@ -49,7 +48,7 @@ static pgr_status add_member(pgr_check_report *report, const char *path, const c
         return PGR_OK;
     if (S_ISDIR(about.st_mode))
         return add_below(report, path, depth + 1, error);
-    return ends_in_lua(name) ? add_file(report, path, error) : PGR_OK;
+    return pgr_check_is_lua(name) ? add_file(report, path, error) : PGR_OK;
 }
 
 /* FOLDER/NAME, owned by the caller; NULL where memory is short. */
@@ -84,8 +83,6 @@ static pgr_status add_below(pgr_check_report *report, const char *folder, int de
     return status;
 }
 
-static pgr_status check_named(const char *path, pgr_error *error);
-
 static int compare_names(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -98,10 +95,13 @@ static pgr_status find_files(pgr_check_report *report, pgr_error *error) {
         const char *name = report->options->files[i];
         struct stat about;
         int64_t first = report->file_count;
-        pgr_error refused = {0}; /* told when the name is checked as a file */
-        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode) &&
-            check_named(name, &refused) == PGR_OK)
-            status = add_below(report, name, 0, error);
+        if (stat(name, &about) == 0 && S_ISDIR(about.st_mode)) {
+            status = pgr_check_named_path(name, error);
+            if (status == PGR_OK)
+                status = add_below(report, name, 0, error);
+            else if (status == PGR_INVALID)
+                status = PGR_OK; /* told when the name is checked as a file */
+        }
         if (status == PGR_OK && report->file_count == first)
             status = add_file(report, name, error);
         if (report->file_count > first)
@@ -188,111 +188,6 @@ static pgr_status add_unreadable(pgr_check_report *report, const char *file, pgr
     return PGR_OK;
 }
 
-/* The path without links in it, in PATH_MAX bytes. PGR_INVALID where there is none. */
-static pgr_status resolve(const char *file, char *path, pgr_error *error) {
-    if (realpath(file, path))
-        return PGR_OK;
-    if (errno == ENOMEM)
-        return no_memory(file, error);
-    return pgr_error_set(error, PGR_INVALID, "the symbolic link cannot be followed: %s",
-                         strerror(errno));
-}
-
-/* Whether `path`, a real one, lies below `folder`; the root is no folder that one means. PGR_LIMIT
- * where memory is short. */
-static pgr_status lies_below(const char *path, const char *folder, bool *below, pgr_error *error) {
-    char real[PATH_MAX];
-    pgr_status status = resolve(folder, real, error);
-    size_t length = status == PGR_OK ? strlen(real) : 0;
-    if (status == PGR_LIMIT)
-        return status;
-    *below = length > 1 && strncmp(path, real, length) == 0 && path[length] == '/';
-    return PGR_OK;
-}
-
-/* Whether it lies in the folder of `file` or below it. */
-static pgr_status lies_beside(const char *path, const char *file, bool *beside, pgr_error *error) {
-    char folder[PATH_MAX];
-    const char *slash = strrchr(file, '/');
-    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - file) : 1, slash ? file : ".");
-    return lies_below(path, folder, beside, error);
-}
-
-/* Whether one may follow a link in a path that was named: where it stays below the current folder
- * or beside the link. */
-static pgr_status check_named_link(const char *link, pgr_error *error) {
-    char target[PATH_MAX], here[PATH_MAX];
-    bool inside = false;
-    pgr_status status = resolve(link, target, error);
-    if (status == PGR_OK)
-        status = resolve(".", here, error);
-    if (status == PGR_OK && strcmp(target, here) == 0)
-        return PGR_OK;
-    if (status == PGR_OK)
-        status = lies_below(target, ".", &inside, error);
-    if (status == PGR_OK && !inside)
-        status = lies_beside(target, link, &inside, error);
-    if (status != PGR_OK || inside)
-        return status;
-    return pgr_error_set(error, PGR_INVALID,
-                         "this path goes through a symbolic link that leads out of the current "
-                         "folder, so it is not followed; name what it leads to");
-}
-
-/* The part of a named path that a shell's pattern may have filled in: all of it, but for the
- * folders around the current one. */
-static size_t start_of_doubt(const char *path) {
-    char here[PATH_MAX];
-    size_t length = getcwd(here, sizeof here) ? strlen(here) : 0;
-    if (path[0] != '/')
-        return 0;
-    if (length > 1 && strncmp(path, here, length) == 0 && path[length] == '/')
-        return length + 1;
-    const char *last = strrchr(path, '/');
-    return (size_t)(last - path) + 1;
-}
-
-/* Each folder of a named path, and its end, that is a link. */
-static pgr_status check_named(const char *path, pgr_error *error) {
-    char part[PATH_MAX];
-    pgr_status status = PGR_OK;
-    for (size_t at = start_of_doubt(path); path[at] && status == PGR_OK;) {
-        struct stat about;
-        at += strcspn(path + at, "/");
-        snprintf(part, sizeof part, "%.*s", (int)at, path);
-        if (part[0] && lstat(part, &about) == 0 && S_ISLNK(about.st_mode))
-            status = check_named_link(part, error);
-        at += path[at] == '/';
-    }
-    return status;
-}
-
-/* A link may not pull a file of the machine into a public log, for an excerpt quotes it. It is
- * followed to a *.lua file below a named folder; one in a path that is itself named, as a shell's
- * `*.lua` does, to what lies beside it or below the current folder. PGR_INVALID for any other, and
- * for one that nobody can tell of. */
-static pgr_status check_link(const char *file, const pgr_options *options, pgr_error *error) {
-    struct stat about;
-    char target[PATH_MAX];
-    bool inside = false;
-    pgr_status status = PGR_OK;
-    for (int i = 0; i < options->file_count && status == PGR_OK && !inside; i++) {
-        inside = strcmp(file, options->files[i]) == 0;
-        if (inside)
-            status = check_named(file, error);
-    }
-    if (status != PGR_OK || lstat(file, &about) != 0 || !S_ISLNK(about.st_mode))
-        return status;
-    status = resolve(file, target, error);
-    for (int i = 0; i < options->file_count && status == PGR_OK && !inside; i++)
-        status = lies_below(target, options->files[i], &inside, error);
-    if (status != PGR_OK || (inside && ends_in_lua(target)))
-        return status;
-    return pgr_error_set(error, PGR_INVALID,
-                         "this symbolic link leads to no *.lua file of the checked folder, so it "
-                         "is not followed");
-}
-
 static void apply_strict(pgr_check_report *report, pgr_check_entry *entry) {
     for (int64_t i = 0; i < entry->count; i++) {
         pgr_check_finding *finding = &entry->findings[i];
@@ -304,7 +199,7 @@ static void apply_strict(pgr_check_report *report, pgr_check_entry *entry) {
 static pgr_status check_file(pgr_check_report *report, const char *file, pgr_error *error) {
     const pgr_options *options = report->options;
     pgr_config_text text;
-    pgr_status status = check_link(file, options, error);
+    pgr_status status = pgr_check_link(file, options, error);
     if (status == PGR_OK)
         status = pgr_config_read(file, &text, error);
     if (status == PGR_INVALID)

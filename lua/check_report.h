@@ -73,6 +73,18 @@ pgr_status pgr_check_matrix_create(const pgr_options *options, pgr_check_matrix 
                                    pgr_error *error);
 void pgr_check_matrix_free(pgr_check_matrix *matrix);
 
+/* Whether a name ends as a config's does: "*.lua". */
+bool pgr_check_is_lua(const char *name);
+
+/* Whether every link in a path of the command line, which a shell's pattern may have filled in,
+ * leads to what lies beside it or below the current folder. PGR_INVALID with the reason for one
+ * that does not, or that nobody can tell of; PGR_LIMIT where memory is short. */
+pgr_status pgr_check_named_path(const char *path, pgr_error *error);
+
+/* The same for a file that is to be read: one below a named folder may be a link to a *.lua file of
+ * a named folder; one that is itself named, see above. */
+pgr_status pgr_check_link(const char *file, const pgr_options *options, pgr_error *error);
+
 /* Adds a finding to an entry; NULL where memory is short, or where no rule has the code. */
 pgr_check_finding *pgr_check_add(pgr_check_entry *entry, const char *code, const char *message,
                                  const char *help);
