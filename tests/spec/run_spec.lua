@@ -64,7 +64,7 @@ describe("a bad config under mpirun", function()
     { "a syntax error", "return {", "unexpected symbol near <eof>" },
     { "a number", "return 5", "the config returns a number" },
     { "an endless loop", "while true do end", "it runs too long" },
-    { "one that eats memory", "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end",
+    { "one that eats memory", "local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
       "it needs more than 64 MiB of memory" },
     { "an error in the padding function", padded("function() error('no such rule') end"),
       "padding.sequence: the function failed: " },
