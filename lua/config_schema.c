@@ -11,6 +11,8 @@ const char pgr_padding_function_key = 0;
 
 /* ---- the general grid ---- */
 
+enum { MOST_AXES = 12 }; /* of a view; the plan adds up to four of its own */
+
 static void read_axis(pgr_reader *reader, lua_State *L, int index, const char *path,
                       pgr_grid *out) {
     static const pgr_key size_key = {
@@ -51,10 +53,10 @@ static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *p
                       pgr_grid *out) {
     static const char shape[] = "a list such as { {\"tp\", 2}, {\"dp\"} }";
     char at[PGR_PATH_BYTES];
-    int64_t length = pgr_list_length(reader, L, index, path, shape), open = 0;
-    if (length == 0 || length > 16) {
-        pgr_problem_add(reader, "PG005", path, "found a list of %lld axes; allowed: 1 to 16",
-                        (long long)length);
+    int64_t length = pgr_list_length(reader, L, index, path, shape);
+    if (length == 0 || length > MOST_AXES) {
+        pgr_problem_add(reader, "PG005", path, "found a list of %lld axes; allowed: 1 to %d",
+                        (long long)length, MOST_AXES);
         return;
     }
     if (length < 0)
@@ -65,11 +67,6 @@ static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *p
         pgr_path_item(at, path, i);
         read_axis(reader, L, lua_gettop(L), at, out);
     }
-    for (int64_t i = 0; i < out->count; i++)
-        open += out->axes[i].size == PGR_NIL;
-    if (open > 1)
-        pgr_problem_add(reader, "PG005", path,
-                        "found %lld axes without a size; allowed: at most one", (long long)open);
 }
 
 /* The number of items of a table whose keys are all names, or -1 with a problem noted. */
@@ -350,10 +347,52 @@ static void read_fields(pgr_reader *reader, lua_State *L, int index, const pgr_k
     read_unknown(reader, L, index, keys, count, section, shown);
 }
 
+/* Pushes a field and returns its type, without metamethods. */
+static int raw_field(lua_State *L, int table, const char *name) {
+    lua_pushstring(L, name);
+    return lua_rawget(L, table);
+}
+
+/* The keys that the general form replaces. */
+static void refuse_both_forms(lua_State *L, pgr_reader *reader, int parallel) {
+    static const char *const keys[] = {"tp", "cp", "pp", "ep", "etp", "dp", "order", "expert_view"};
+    bool grid = raw_field(L, parallel, "grid") != LUA_TNIL;
+    bool views = raw_field(L, parallel, "views") != LUA_TNIL;
+    lua_pop(L, 2);
+    if (views && !grid)
+        pgr_problem_add(reader, "PG047", "parallel.views",
+                        "views are of a grid, and parallel.grid is missing; give the axes of the "
+                        "whole world there");
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && grid; i++, lua_pop(L, 1)) {
+        char path[PGR_PATH_BYTES];
+        pgr_path_key(path, "parallel", keys[i]);
+        if (raw_field(L, parallel, keys[i]) != LUA_TNIL)
+            pgr_problem_add(reader, "PG047", path,
+                            "%s is given beside parallel.grid, which says it all; leave one out",
+                            keys[i]);
+    }
+}
+
+/* What reads the short form before the world is known, such as a padding function, finds the sizes
+ * of the grid's axes there; the one that is left open is not known. */
+static void name_sizes(pgr_spec *spec) {
+    const struct {
+        const char *axis;
+        int64_t *size;
+    } names[] = {{"tp", &spec->parallel.tp}, {"cp", &spec->parallel.cp}};
+    for (int64_t i = 0; i < spec->parallel.grid.count; i++)
+        for (size_t n = 0; n < sizeof names / sizeof names[0]; n++)
+            if (strcmp(spec->parallel.grid.axes[i].name, names[n].axis) == 0)
+                *names[n].size = spec->parallel.grid.axes[i].size;
+}
+
 void pgr_schema_read(lua_State *L, pgr_reader *reader, int config) {
     read_fields(reader, L, config, pgr_keys, pgr_key_count, "", "", reader->spec);
+    name_sizes(reader->spec);
     lua_pushliteral(L, "parallel");
-    if (lua_rawget(L, config) == LUA_TNIL)
+    if (lua_rawget(L, config) == LUA_TTABLE)
+        refuse_both_forms(L, reader, lua_gettop(L));
+    if (lua_isnil(L, -1))
         pgr_problem_add(reader, "PG005", "parallel",
                         "found nothing; allowed: a table with the layout, such as parallel = "
                         "{ tp = 2 }");

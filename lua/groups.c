@@ -35,35 +35,6 @@ static pgr_status check_usage(const pgr_options *options, pgr_groups_format *for
     return PGR_OK;
 }
 
-/* The general form of the grid replaces the sizes that a plan is made of here. */
-static pgr_status check_grid(const pgr_spec *spec, pgr_error *error) {
-    if (spec->parallel.grid.count > 0 || spec->parallel.views.count > 0) {
-        return pgr_error_set(error, PGR_UNSUPPORTED,
-                             "parallel.%s (the general form) is not there yet; use tp, cp, pp, ep "
-                             "and order",
-                             spec->parallel.grid.count > 0 ? "grid" : "views");
-    }
-    return PGR_OK;
-}
-
-/* Keys that change or add families in a way that is not there yet: no answer is better than one
- * that leaves them out. */
-static pgr_status check_later_keys(const pgr_spec *spec, pgr_error *error) {
-    const char *key = spec->parallel.hierarchical_cp.count > 0 ? "hierarchical_cp"
-                      : spec->parallel.hybrid_cp               ? "hybrid_cp"
-                      : spec->parallel.optimizer_instances > 1 ? "optimizer_instances"
-                                                               : NULL;
-    if (key == NULL)
-        return PGR_OK;
-    return pgr_error_set(error, PGR_UNSUPPORTED,
-                         "the families of parallel.%s are not there yet; without it the others "
-                         "can be shown (--set parallel.%s=%s)",
-                         key, key,
-                         strcmp(key, "hierarchical_cp") == 0 ? "nil"
-                         : strcmp(key, "hybrid_cp") == 0     ? "false"
-                                                             : "1");
-}
-
 static bool has_family(const pgr_groups *r, const char *name) {
     for (int32_t i = 0; i < r->family_count; i++)
         if (strcmp(r->families[i].name, name) == 0)
@@ -154,11 +125,7 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
     pgr_status status = load(options, &spec, error);
     if (status != PGR_OK)
         return status;
-    status = check_grid(&spec, error);
-    if (status == PGR_OK)
-        status = make_plan(options, &spec, &r->plan, error);
-    if (status == PGR_OK)
-        status = check_later_keys(&spec, error);
+    status = make_plan(options, &spec, &r->plan, error);
     if (status == PGR_OK)
         status = choose_families(r, options->group, error);
     if (status == PGR_OK)

@@ -85,35 +85,37 @@ static void put_number(writer *w, int64_t value) {
     w->used += (size_t)(end - begin);
 }
 
-/* The number right-aligned in `width`. */
+/* The number right-aligned in `width`; "-" for none. */
 static void put_number_column(writer *w, int64_t value, int width) {
     char digits[NUMBER_BYTES];
     char *end = digits + sizeof digits;
-    for (int64_t length = end - digits_of((uint64_t)value, end); length < width; length++)
+    int64_t length = value < 0 ? 1 : end - digits_of((uint64_t)value, end);
+    for (; length < width; length++)
         put_char(w, ' ');
-    put_number(w, value);
+    if (value < 0)
+        put_char(w, '-');
+    else
+        put_number(w, value);
 }
 
 /* ---- walking ranks ---- */
 
-/* An odometer over some axes of a view: `value` is the sum of coordinate * stride, the first axis
- * fastest; after the last value it is 0 again. */
+/* An odometer over some digits: `value` is the sum of coordinate * stride, the first digit fastest;
+ * after the last value it is 0 again. */
 typedef struct odometer {
     int64_t value;
     int32_t count;
     struct {
         int64_t at, size, stride;
-    } wheels[PGR_AXES_MAX];
+    } wheels[PGR_DIGITS_MAX];
 } odometer;
 
-static odometer odometer_over(const pgr_view *view, uint32_t mask) {
-    odometer o = {.value = 0};
-    for (int32_t i = 0; i < view->axis_count; i++) {
-        if ((mask >> i & 1u) != 0 && view->axes[i].size > 1) {
-            o.wheels[o.count].at = 0;
-            o.wheels[o.count].size = view->axes[i].size;
-            o.wheels[o.count++].stride = view->axes[i].stride;
-        }
+static odometer odometer_over(const pgr_digit *digits, int32_t count) {
+    odometer o = {.value = 0, .count = count};
+    for (int32_t i = 0; i < count; i++) {
+        o.wheels[i].at = 0;
+        o.wheels[i].size = digits[i].size;
+        o.wheels[i].stride = digits[i].stride;
     }
     return o;
 }
@@ -130,12 +132,36 @@ static void odometer_step(odometer *o) {
 
 /* ---- names ---- */
 
-/* The axes in the order in which they are reported; the last three are the expert view's own. */
-static const char *const axis_names[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
-enum { DENSE_AXES = 4, ALL_AXES = 7 };
+/* The axes of a view in the order in which they are reported: Megatron-Core's in a fixed one, those
+ * of a grid as they are declared. */
+static int view_axes(const pgr_plan *plan, int32_t view, const char *names[PGR_AXES_MAX]) {
+    static const char *const usual[] = {"tp", "cp", "dp", "etp", "ep", "edp", "pp"};
+    const pgr_view *v = &plan->views[view];
+    int count = 0;
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0] && !plan->general; i++)
+        for (int32_t a = 0; a < v->axis_count; a++)
+            if (strcmp(v->axes[a].name, usual[i]) == 0)
+                names[count++] = v->axes[a].name;
+    for (int32_t a = 0; a < v->axis_count && plan->general; a++)
+        names[count++] = v->axes[a].name;
+    return count;
+}
 
-static int axis_count(const pgr_plan *plan) {
-    return plan->view_count == 2 ? ALL_AXES : DENSE_AXES;
+/* Those of all views, each once. */
+static int all_axes(const pgr_plan *plan, const char *names[PGR_VIEWS_MAX * PGR_AXES_MAX]) {
+    int count = 0;
+    for (int32_t view = 0; view < plan->view_count; view++) {
+        const char *of_view[PGR_AXES_MAX];
+        int more = view_axes(plan, view, of_view);
+        for (int i = 0; i < more; i++) {
+            bool told = false;
+            for (int j = 0; j < count; j++)
+                told = told || strcmp(names[j], of_view[i]) == 0;
+            if (!told)
+                names[count++] = of_view[i];
+        }
+    }
+    return count;
 }
 
 /* What Megatron-Core calls a family. */
@@ -155,37 +181,42 @@ static const char *megatron_name(const pgr_plan *plan, const pgr_family *family)
         {"etp-ep", "expert tensor and model"},
         {"etp-ep-pp", "expert tensor, model, pipeline"},
         {"edp", "expert data parallel"},
+        {"embedding", "embedding"},
+        {"position-embedding", "position embedding"},
+        {"optimizer-instance", "intra optimizer instance"},
     };
-    for (int32_t i = 0; i < pgr_plan_family_count(plan); i++) {
-        pgr_family known = pgr_plan_family_at(plan, i);
-        if (known.view != family->view || known.mask != family->mask)
-            continue;
-        for (size_t j = 0; j < sizeof names / sizeof names[0]; j++)
-            if (strcmp(names[j][0], known.name) == 0)
-                return names[j][1];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        pgr_family known;
+        if (strcmp(names[i][0], family->name) == 0)
+            return names[i][1];
+        if (family->whole_axes && pgr_plan_family_find(plan, names[i][0], &known, NULL) == PGR_OK &&
+            known.whole_axes && known.view == family->view && known.mask == family->mask)
+            return names[i][1];
     }
     return "-";
 }
 
 /* ---- JSON ---- */
 
-/* {"tp": 2, ...} of the sizes, or of the rank's coordinates. Names need no escaping: they are made
- * of axes. */
+/* {"tp": 2, ...} of the sizes, or of the rank's coordinates. Names need no escaping. */
 static void json_axes(writer *w, const pgr_groups *r, bool coordinates) {
+    const char *names[PGR_VIEWS_MAX * PGR_AXES_MAX];
+    int count = all_axes(&r->plan, names);
     put_char(w, '{');
-    for (int i = 0; i < axis_count(&r->plan); i++) {
+    for (int i = 0; i < count; i++) {
         put_text(w, i == 0 ? "\"" : ", \"");
-        put_text(w, axis_names[i]);
+        put_text(w, names[i]);
         put_text(w, "\": ");
-        put_number(w, coordinates ? pgr_plan_coordinate(&r->plan, axis_names[i], r->rank)
-                                  : pgr_plan_axis_size(&r->plan, axis_names[i]));
+        put_number(w, coordinates ? pgr_plan_coordinate(&r->plan, names[i], r->rank)
+                                  : pgr_plan_axis_size(&r->plan, names[i]));
     }
     put_char(w, '}');
 }
 
-static void json_members(writer *w, const pgr_family *family, odometer *members, int64_t base) {
+/* The members of one group; `members` goes on to the next group's. */
+static void json_members(writer *w, int64_t size, odometer *members, int64_t base) {
     put_char(w, '[');
-    for (int64_t i = 0; i < family->size; i++) {
+    for (int64_t i = 0; i < size; i++) {
         if (i > 0)
             put_char(w, ',');
         put_number(w, base + members->value);
@@ -193,36 +224,61 @@ static void json_members(writer *w, const pgr_family *family, odometer *members,
     }
     put_char(w, ']');
 }
-
-/* All groups of a family: [[0,1],[2,3]]. */
-static void json_groups(writer *w, const pgr_plan *plan, const pgr_family *family) {
-    const pgr_view *view = &plan->views[family->view];
-    odometer groups = odometer_over(view, ~family->mask);
-    odometer members = odometer_over(view, family->mask);
+/* The members of one group by its number, for those that no odometer walks. */
+static void json_numbered(writer *w, const pgr_family *family, int64_t group, int64_t offset) {
+    int64_t size = pgr_family_group_size(family, group);
     put_char(w, '[');
-    for (int64_t group = 0; group < family->count && w->failed == 0; group++) {
-        if (group > 0)
+    for (int64_t i = 0; i < size; i++) {
+        if (i > 0)
             put_char(w, ',');
-        json_members(w, family, &members, plan->rank_offset + groups.value);
-        odometer_step(&groups);
+        put_number(w, offset + pgr_family_member(family, group, i));
     }
     put_char(w, ']');
 }
 
-/* The rank's own group: {"index": 1, "rank": 0, "size": 2, "members": [2,3]}. */
+/* All groups of a family: [[0,1],[2,3]]. */
+static void json_groups(writer *w, const pgr_plan *plan, const pgr_family *family) {
+    odometer wholes = odometer_over(family->others, family->other_count);
+    odometer members = odometer_over(family->members, family->member_count);
+    int64_t piece = 0;
+    put_char(w, '[');
+    for (int64_t group = 0; group < family->count && w->failed == 0; group++) {
+        if (group > 0)
+            put_char(w, ',');
+        if (family->stage_count > 0)
+            json_numbered(w, family, group, plan->rank_offset);
+        else
+            json_members(w, pgr_family_group_size(family, group), &members,
+                         plan->rank_offset + wholes.value);
+        if (++piece == family->pieces) {
+            odometer_step(&wholes);
+            piece = 0;
+        }
+    }
+    put_char(w, ']');
+}
+
+/* The rank's own group: {"index": 1, "rank": 0, "size": 2, "members": [2,3]}; null where it is in
+ * none. */
 static void json_own_group(writer *w, const pgr_groups *r, const pgr_family *family) {
-    const pgr_view *view = &r->plan.views[family->view];
-    int64_t group = pgr_family_group(&r->plan, family, r->rank);
-    odometer members = odometer_over(view, family->mask);
+    int64_t group = pgr_family_group(family, r->rank), offset = r->plan.rank_offset;
+    if (group < 0) {
+        put_text(w, "null");
+        return;
+    }
     put_text(w, "{\"index\": ");
     put_number(w, group);
     put_text(w, ", \"rank\": ");
-    put_number(w, pgr_family_rank(&r->plan, family, r->rank));
+    put_number(w, pgr_family_rank(family, r->rank));
     put_text(w, ", \"size\": ");
-    put_number(w, family->size);
+    put_number(w, pgr_family_group_size(family, group));
     put_text(w, ", \"members\": ");
-    json_members(w, family, &members,
-                 r->plan.rank_offset + pgr_family_member(&r->plan, family, group, 0));
+    if (family->pieces == 1 && family->stage_count == 0) {
+        odometer members = odometer_over(family->members, family->member_count);
+        json_members(w, family->size, &members, offset + pgr_family_member(family, group, 0));
+    } else {
+        json_numbered(w, family, group, offset);
+    }
     put_char(w, '}');
 }
 
@@ -256,19 +312,36 @@ static void write_json(writer *w, const pgr_groups *r) {
 
 /* ---- text ---- */
 
-/* "tp 2, cp 1, dp 4, pp 1" of the axes [first, end). */
-static void text_axes(writer *w, const pgr_groups *r, int first, int end, bool coordinates) {
-    for (int i = first; i < end; i++) {
-        put_text(w, i == first ? "" : ", ");
-        put_text(w, axis_names[i]);
+/* "tp 2, cp 1, dp 4, pp 1" of these axes. */
+static void text_axes(writer *w, const pgr_groups *r, const char *const names[], int count,
+                      bool coordinates) {
+    for (int i = 0; i < count; i++) {
+        put_text(w, i == 0 ? "" : ", ");
+        put_text(w, names[i]);
         put_char(w, ' ');
-        put_number(w, coordinates ? pgr_plan_coordinate(&r->plan, axis_names[i], r->rank)
-                                  : pgr_plan_axis_size(&r->plan, axis_names[i]));
+        put_number(w, coordinates ? pgr_plan_coordinate(&r->plan, names[i], r->rank)
+                                  : pgr_plan_axis_size(&r->plan, names[i]));
+    }
+}
+
+/* A line for each view, their axes below each other. */
+static void text_views(writer *w, const pgr_groups *r) {
+    size_t widest = 0;
+    for (int32_t view = 0; view < r->plan.view_count; view++) {
+        size_t length = strlen(r->plan.views[view].name);
+        widest = length > widest ? length : widest;
+    }
+    for (int32_t view = 0; view < r->plan.view_count; view++) {
+        const char *names[PGR_AXES_MAX];
+        int count = view_axes(&r->plan, view, names);
+        put_text(w, r->plan.views[view].name);
+        put_column(w, " view:", sizeof " view: " - 1 + widest - strlen(r->plan.views[view].name));
+        text_axes(w, r, names, count, false);
+        put_char(w, '\n');
     }
 }
 
 static void text_header(writer *w, const pgr_groups *r) {
-    bool experts = r->plan.view_count == 2;
     put_number(w, r->plan.world_size);
     put_text(w, r->plan.world_size == 1 ? " rank, order " : " ranks, order ");
     put_text(w, r->plan.order);
@@ -287,21 +360,14 @@ static void text_header(writer *w, const pgr_groups *r) {
         put_number(w, r->plan.rank_offset + (r->plan.world_size - 1));
         put_char(w, '\n');
     }
-    put_text(w, experts ? "dense view:  " : "dense view: ");
-    text_axes(w, r, 0, DENSE_AXES, false);
-    put_char(w, '\n');
-    if (experts) {
-        put_text(w, "expert view: ");
-        text_axes(w, r, DENSE_AXES, ALL_AXES, false);
-        put_text(w, ", pp ");
-        put_number(w, pgr_plan_axis_size(&r->plan, "pp"));
-        put_char(w, '\n');
-    }
+    text_views(w, r);
     if (r->rank != PGR_NIL) {
+        const char *names[PGR_VIEWS_MAX * PGR_AXES_MAX];
+        int count = all_axes(&r->plan, names);
         put_text(w, "rank ");
         put_number(w, r->plan.rank_offset + r->rank);
         put_text(w, " is at ");
-        text_axes(w, r, 0, axis_count(&r->plan), true);
+        text_axes(w, r, names, count, true);
         put_char(w, '\n');
     }
     put_char(w, '\n');
@@ -310,16 +376,17 @@ static void text_header(writer *w, const pgr_groups *r) {
 /* Writes one group as "[0 1 2]", a long one as "[0 1 2 3 4 5 ... 63]", into `out`. */
 static void group_text(const pgr_plan *plan, const pgr_family *family, int64_t group, char *out,
                        size_t bytes) {
-    bool whole = family->size <= WHOLE_MEMBERS;
-    int64_t shown = whole ? family->size : HEAD_MEMBERS;
+    int64_t size = pgr_family_group_size(family, group);
+    bool whole = size <= WHOLE_MEMBERS;
+    int64_t shown = whole ? size : HEAD_MEMBERS;
     size_t length = 0;
     for (int64_t i = 0; i < shown; i++) {
-        int64_t rank = plan->rank_offset + pgr_family_member(plan, family, group, i);
+        int64_t rank = plan->rank_offset + pgr_family_member(family, group, i);
         length +=
             (size_t)snprintf(out + length, bytes - length, "%c%" PRId64, i == 0 ? '[' : ' ', rank);
     }
     if (!whole) {
-        int64_t last = plan->rank_offset + pgr_family_member(plan, family, group, family->size - 1);
+        int64_t last = plan->rank_offset + pgr_family_member(family, group, size - 1);
         length += (size_t)snprintf(out + length, bytes - length, " ... %" PRId64, last);
     }
     snprintf(out + length, bytes - length, "]");
@@ -395,10 +462,11 @@ static void write_text(writer *w, const pgr_groups *r) {
             text_row(w, &r->plan, family, family->count, family->size);
             text_groups(w, &r->plan, family);
         } else {
-            int64_t group = pgr_family_group(&r->plan, family, r->rank);
-            text_row(w, &r->plan, family, group, pgr_family_rank(&r->plan, family, r->rank));
-            group_text(&r->plan, family, group, own, sizeof own);
-            put_text(w, own);
+            int64_t group = pgr_family_group(family, r->rank);
+            text_row(w, &r->plan, family, group, pgr_family_rank(family, r->rank));
+            if (group >= 0)
+                group_text(&r->plan, family, group, own, sizeof own);
+            put_text(w, group >= 0 ? own : "in no group");
         }
         put_char(w, '\n');
     }

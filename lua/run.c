@@ -194,8 +194,7 @@ static pgr_status report_setup(run *state, pgr_error *error) {
         status = pgr_report_layout(state->report, state->options->files[0], state->job,
                                    &state->spec, &state->plan, error);
     if (!status && state->report)
-        status = pgr_report_groups(state->report, state->job, &state->plan, state->groups, seconds,
-                                   error);
+        status = pgr_report_groups(state->report, state->job, state->groups, seconds, error);
     free(seconds);
     return status;
 }

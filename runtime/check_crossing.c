@@ -20,13 +20,13 @@ static int64_t near_gpus(const pgr_spec *s, const char **name) {
 }
 
 /* The axis, or NULL where there is none or its place in the world is not known. */
-static const pgr_axis *axis_of(const pgr_plan *plan, int view, const char *name) {
-    if (view >= plan->view_count)
-        return NULL;
-    for (int32_t i = 0; i < plan->views[view].axis_count; i++) {
-        const pgr_axis *axis = &plan->views[view].axes[i];
-        if (strcmp(axis->name, name) == 0)
-            return axis->stride > 0 ? axis : NULL;
+static const pgr_axis *axis_of(const pgr_plan *plan, const char *name) {
+    for (int32_t view = 0; view < plan->view_count; view++) {
+        for (int32_t i = 0; i < plan->views[view].axis_count; i++) {
+            const pgr_axis *axis = &plan->views[view].axes[i];
+            if (strcmp(axis->name, name) == 0)
+                return axis->stride > 0 ? axis : NULL;
+        }
     }
     return NULL;
 }
@@ -59,8 +59,7 @@ static void example_of(const pgr_axis *axis, int64_t boundary, int64_t *near, in
 bool pgr_check_crosses(const pgr_spec *s, const pgr_plan *plan, const char *axis) {
     const char *name;
     int64_t domain = near_gpus(s, &name);
-    int view = strcmp(axis, "tp") == 0 ? PGR_VIEW_DENSE : PGR_VIEW_EXPERT;
-    return !given(domain) || boundary_of(plan, axis_of(plan, view, axis), domain) > 0;
+    return !given(domain) || boundary_of(plan, axis_of(plan, axis), domain) > 0;
 }
 
 /* ---- ways out ---- */
@@ -172,7 +171,7 @@ static void crossing(const pgr_spec *s, const pgr_plan *plan, const pgr_axis *ax
     if (boundary == 0)
         return;
     if (pgr_trial_begin(&t, s, plan, found, "PG051", paths)) {
-        const pgr_axis *etp = axis_of(plan, PGR_VIEW_EXPERT, "etp");
+        const pgr_axis *etp = axis_of(plan, "etp");
         int64_t cut = etp != NULL ? etp->size : 1;
         bool any = offer_order(&t);
         if (!any && strcmp(axis->name, "tp") == 0)
@@ -201,8 +200,8 @@ void pgr_check_crossings(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostic
     (void)near_gpus(s, &name);
     const char *offset = s->parallel.rank_offset > 0 ? " parallel.rank_offset" : "";
     const char *cut = given(s->parallel.etp) ? "parallel.etp" : "parallel.tp";
-    const pgr_axis *tp = axis_of(plan, PGR_VIEW_DENSE, "tp");
-    const pgr_axis *etp = axis_of(plan, PGR_VIEW_EXPERT, "etp");
+    const pgr_axis *tp = axis_of(plan, "tp");
+    const pgr_axis *etp = axis_of(plan, "etp");
     char paths[200];
     snprintf(paths, sizeof paths, "parallel.tp cluster.%s parallel.order%s", name, offset);
     crossing(s, plan, tp, paths, found);
@@ -211,7 +210,7 @@ void pgr_check_crossings(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostic
     if (s->parallel.ep > 1) {
         snprintf(paths, sizeof paths, "parallel.ep %s%scluster.%s parallel.order%s",
                  etp->size > 1 ? cut : "", etp->size > 1 ? " " : "", name, offset);
-        crossing(s, plan, axis_of(plan, PGR_VIEW_EXPERT, "ep"), paths, found);
+        crossing(s, plan, axis_of(plan, "ep"), paths, found);
     }
     bool same = tp != NULL && etp->size == tp->size && etp->stride == tp->stride;
     if (!same) {

@@ -1,4 +1,4 @@
-/* check_layers.c - whether the layers divide over the pipeline's stages: PG020, PG025, PG029. */
+/* check_layers.c - whether the layers divide over the pipeline's stages: PG020, PG029. */
 #include "check_trial.h"
 
 #include <inttypes.h>
@@ -286,32 +286,6 @@ static void check_uneven_stages(const pgr_spec *s, const pgr_plan *plan, pgr_dia
                      stages > 0 && layers > ends ? ", which do not divide them" : "");
 }
 
-static void check_split(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
-    static const char paths[] = "parallel.pp_split parallel.pp";
-    int64_t split = s->parallel.pp_split, pp = s->parallel.pp;
-    pgr_trial t;
-    if (!given(split) || (split >= 1 && split < pp))
-        return;
-    if (pgr_trial_begin(&t, s, plan, found, "PG025", paths)) {
-        if (pp == 1)
-            pgr_trial_offer(&t, "", "leave pp_split out");
-        else if (pp == 2)
-            pgr_trial_offer(&t, "", "pp_split = 1");
-        else
-            pgr_trial_offer(&t, "", "pp_split can be 1 to %" PRId64, pp - 1);
-        for (int64_t i = 1; i <= REACH; i++) {
-            t.spec.parallel.pp = split + i;
-            if (pgr_trial_mends(&t)) {
-                pgr_trial_offer(&t, ", or ", "pp = %" PRId64, split + i);
-                break;
-            }
-        }
-        pgr_trial_end(&t, found);
-    }
-    pgr_diagnose(found, "PG025", paths, t.help,
-                 "pp_split = %" PRId64 " is out of range for pp = %" PRId64, split, pp);
-}
-
 /* stage_layers says all; what else says a part of it would be ignored. */
 static void check_said_twice(const pgr_spec *s, pgr_diagnostics *found) {
     bool first = given(s->parallel.first_stage_layers), last = given(s->parallel.last_stage_layers);
@@ -357,5 +331,4 @@ void pgr_check_layers(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostic
         check_uneven_stages(spec, plan, found);
     else if (given(spec->model.layers))
         check_even_stages(spec, plan, found);
-    check_split(spec, plan, found);
 }

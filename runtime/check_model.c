@@ -1,5 +1,5 @@
-/* check_model.c - whether the model's shapes divide over the layout: PG012, PG021 to PG024 and
- * PG026 to PG028. */
+/* check_model.c - whether the model's shapes divide over the layout: PG012, PG021 to PG024
+ * and PG026. */
 #include "check_trial.h"
 
 #include <inttypes.h>
@@ -248,53 +248,6 @@ static void check_interleaving(const pgr_spec *s, const pgr_plan *plan, pgr_diag
                  vpp, pp, batch, step, batch / step);
 }
 
-static void check_hierarchy(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
-    static const char paths[] = "parallel.hierarchical_cp parallel.cp";
-    const pgr_list *levels = &s->parallel.hierarchical_cp;
-    int64_t product = 1, before = 1, cp = s->parallel.cp;
-    for (int64_t i = 0; i < levels->count; i++) {
-        before = product;
-        if (__builtin_mul_overflow(product, levels->items[i], &product)) {
-            product = INT64_MAX;
-            break;
-        }
-    }
-    if (levels->count == 0 || product == cp)
-        return;
-    pgr_trial t;
-    if (pgr_trial_begin(&t, s, plan, found, "PG027", paths)) {
-        if (cp % before == 0)
-            pgr_trial_offer(&t, "", "make the last level %" PRId64, cp / before);
-        t.spec.parallel.cp = product;
-        if (pgr_trial_mends(&t))
-            pgr_trial_offer(&t, ", or ", "take cp = %" PRId64, product);
-        pgr_trial_offer(&t, ", or ", "leave hierarchical_cp out");
-        pgr_trial_end(&t, found);
-    }
-    pgr_diagnose(found, "PG027", paths, t.help,
-                 "the levels of hierarchical_cp multiply to %" PRId64 ", and cp = %" PRId64,
-                 product, cp);
-}
-
-static void check_instances(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
-    int64_t instances = s->parallel.optimizer_instances;
-    int64_t ranks = pgr_plan_axis_size(plan, "dp") * s->parallel.cp;
-    int64_t expert = plan->view_count == 2 ? pgr_plan_axis_size(plan, "edp") : ranks;
-    if (ranks % instances == 0 && expert % instances == 0) /* also where they are not known */
-        return;
-    char list[LIST], help[2 * LIST];
-    int64_t common = pgr_greatest_divisor(ranks, expert);
-    pgr_check_divisors(common, common, list, sizeof list);
-    snprintf(help, sizeof help, "optimizer_instances can be %s", list);
-    bool dense = ranks % instances != 0;
-    pgr_diagnose(found, "PG028",
-                 dense ? "parallel.optimizer_instances world_size parallel.tp parallel.pp"
-                       : "parallel.optimizer_instances world_size parallel.etp parallel.ep "
-                         "parallel.pp",
-                 help, "optimizer_instances = %" PRId64 " does not divide %s = %" PRId64, instances,
-                 dense ? "dp * cp" : "edp", dense ? ranks : expert);
-}
-
 void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found) {
     check_tp_and_heads(spec, plan, found);
     check_heads_and_kv(spec, plan, found);
@@ -302,10 +255,8 @@ void pgr_check_model(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics
     check_head_dim(spec, plan, found);
     check_ffn(spec, plan, found);
     pgr_check_layers(spec, plan, found);
-    check_hierarchy(spec, plan, found);
     if (plan == NULL)
         return;
     check_batch(spec, plan, found);
     check_interleaving(spec, plan, found);
-    check_instances(spec, plan, found);
 }

@@ -207,7 +207,7 @@ static holding largest_holding(const pgr_spec *s, const sizes *z, int64_t *stage
 static void note_sizes(const pgr_spec *s, const pgr_plan *plan, pgr_diagnostics *found) {
     char expert[160] = "", batches[96] = "", layers[64] = "";
     int64_t dp = pgr_plan_axis_size(plan, "dp"), step;
-    if (plan->view_count == 2 && s->has_moe) {
+    if (pgr_plan_has_axis(plan, "edp") && s->has_moe) {
         int64_t experts = s->moe.experts;
         bool whole = given(experts) && experts % s->parallel.ep == 0;
         int length = snprintf(expert, sizeof expert, ", etp = %" PRId64 ", edp = %" PRId64,
@@ -236,7 +236,8 @@ static void note_parameters(const pgr_spec *s, const pgr_plan *plan, const sizes
     double bytes = (double)pgr_dtype_bytes(s->model.dtype);
     double instances = (double)s->parallel.optimizer_instances;
     double ranks = (double)pgr_plan_axis_size(plan, "dp") * (double)s->parallel.cp;
-    double expert_ranks = plan->view_count == 2 ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
+    double expert_ranks =
+        pgr_plan_has_axis(plan, "edp") ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
     double state = optimizer_bytes * instances * (held.dense / ranks + held.expert / expert_ranks);
     char dense[32], dense_bytes[32], expert[32], expert_bytes[32], state_text[32], own[128] = "";
     char optimizer[160] = "";
@@ -315,7 +316,7 @@ static volume volume_of(const pgr_spec *s, const pgr_plan *plan, const sizes *z,
     /* dp: an all-reduce of the gradients, or reduce-scatter and all-gather. Rajbhandari et al.
      * 2020. */
     double ranks = (double)pgr_plan_axis_size(plan, "dp") * cp;
-    double edp = plan->view_count == 2 ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
+    double edp = pgr_plan_has_axis(plan, "edp") ? (double)pgr_plan_axis_size(plan, "edp") : ranks;
     v.dp = 2 * element * (held->dense * (ranks - 1) / ranks + held->expert * (edp - 1) / edp);
     /* Tied embeddings are on the first and the last stage, two ranks that all-reduce their
      * gradient: _allreduce_word_embedding_grads of

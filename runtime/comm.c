@@ -122,7 +122,10 @@ static pgr_status buffer_copy(const pgr_job *job, void *to, const void *from, in
 
 /* ---- which families, in which order --------------------------------------------------------- */
 
-static bool same_axes(const pgr_family *a, const pgr_family *b) {
+/* Whether two names are spellings of one family. */
+static bool same_family(const pgr_family *a, const pgr_family *b) {
+    if (!a->whole_axes || !b->whole_axes)
+        return strcmp(a->name, b->name) == 0;
     return a->view == b->view && a->mask == b->mask;
 }
 
@@ -131,7 +134,7 @@ static int32_t default_place(const pgr_plan *plan, const pgr_family *family) {
     int32_t count = pgr_plan_family_count(plan);
     for (int32_t i = 0; i < count; i++) {
         pgr_family known = pgr_plan_family_at(plan, i);
-        if (same_axes(&known, family))
+        if (same_family(&known, family))
             return i;
     }
     return count;
@@ -146,7 +149,7 @@ static bool comes_before(const pgr_plan *plan, const pgr_family *a, const pgr_fa
 /* Adds a family in its place; one that is there under another spelling stays one. */
 static void groups_insert(pgr_groups *groups, const pgr_family *family) {
     for (int64_t i = 0; i < groups->count; i++)
-        if (same_axes(&groups->items[i].family, family))
+        if (same_family(&groups->items[i].family, family))
             return;
     int64_t place = groups->count++;
     while (place > 0 && comes_before(&groups->plan, family, &groups->items[place - 1].family)) {
@@ -158,16 +161,15 @@ static void groups_insert(pgr_groups *groups, const pgr_family *family) {
 
 /* This rank's place in each family, and who shares with whom: one collective per partition. */
 static void groups_place(pgr_groups *groups) {
-    const pgr_plan *plan = &groups->plan;
     for (int64_t i = 0; i < groups->count; i++) {
         pgr_group *group = &groups->items[i];
-        group->index = pgr_family_group(plan, &group->family, groups->job->rank);
-        group->rank = pgr_family_rank(plan, &group->family, groups->job->rank);
+        group->index = pgr_family_group(&group->family, groups->job->rank);
+        group->rank = pgr_family_rank(&group->family, groups->job->rank);
         group->size = group->family.size;
         groups->opened_by[i] = group->size > 1 ? i : -1;
         for (int64_t j = 0; j < i && group->size > 1; j++) {
             if (groups->opened_by[j] == j &&
-                pgr_family_same(plan, &groups->items[j].family, &group->family)) {
+                pgr_family_same(&groups->items[j].family, &group->family)) {
                 groups->opened_by[i] = j;
                 group->shared_with = groups->items[j].family.name;
                 break;
@@ -217,18 +219,16 @@ pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_n
 /* ---- one family ---------------------------------------------------------------------------- */
 
 /* "0, 2, 4, 6" or "0, 2, 4, ... 1022 (512 ranks)". */
-static void members_text(const pgr_groups *groups, const pgr_group *group, char *text,
-                         size_t bytes) {
+static void members_text(const pgr_group *group, char *text, size_t bytes) {
     size_t used = 0;
     int64_t shown = group->size <= 16 ? group->size : 8;
     for (int64_t i = 0; i < shown && used < bytes; i++) {
-        int64_t member = pgr_family_member(&groups->plan, &group->family, group->index, i);
+        int64_t member = pgr_family_member(&group->family, group->index, i);
         used +=
             (size_t)snprintf(text + used, bytes - used, "%s%lld", i ? ", " : "", (long long)member);
     }
     if (shown < group->size && used < bytes) {
-        int64_t last =
-            pgr_family_member(&groups->plan, &group->family, group->index, group->size - 1);
+        int64_t last = pgr_family_member(&group->family, group->index, group->size - 1);
         snprintf(text + used, bytes - used, ", ... %lld: %lld ranks", (long long)last,
                  (long long)group->size);
     }
@@ -250,7 +250,7 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     groups->started = pgr_clock_seconds();
     pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
     if (status == PGR_OK)
-        members_text(groups, group, groups->comm->members, sizeof groups->comm->members);
+        members_text(group, groups->comm->members, sizeof groups->comm->members);
     return status;
 }
 
@@ -301,7 +301,7 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
 /* Members and their order, and that all have the same plan. */
 static pgr_status identity_check(const pgr_groups *groups, const pgr_group *group, int64_t place,
                                  const identity *found, pgr_error *error) {
-    int64_t wanted = pgr_family_member(&groups->plan, &group->family, group->index, place);
+    int64_t wanted = pgr_family_member(&group->family, group->index, place);
     if (found->world_rank != wanted) {
         return pgr_error_set(error, PGR_BACKEND,
                              "family %s, group %lld, place %lld: the communicator has world rank "
@@ -362,7 +362,7 @@ static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
     exact_sums want, found;
     memset(&want, 0, sizeof want);
     for (int64_t i = 0; i < group->size; i++) {
-        exact_sums one = sums_of(pgr_family_member(&groups->plan, &group->family, group->index, i));
+        exact_sums one = sums_of(pgr_family_member(&group->family, group->index, i));
         for (int j = 0; j < 2; j++)
             want.whole[j] += one.whole[j];
         for (int j = 0; j < 4; j++)
@@ -572,7 +572,7 @@ const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family) {
     if (pgr_plan_family_find(&groups->plan, family, &found, NULL) != PGR_OK)
         return NULL;
     for (int64_t i = 0; i < groups->count; i++)
-        if (same_axes(&groups->items[i].family, &found))
+        if (same_family(&groups->items[i].family, &found))
             return &groups->items[i];
     return NULL;
 }

@@ -54,15 +54,6 @@ const pgr_rule pgr_rules[] = {
                "  model = { seq_len = 1000 },\n"
                "  padding = { sequence = function(p) return 2 * p.cp end },\n"
                "}\n"),
-    RULE_ERROR("PG007", "the general grid is not checked",
-               "parallel.grid and parallel.views declare a layout by named axes of one's own. This "
-               "version has no rules for them, and no command makes groups of them; a layout that "
-               "was not checked is not called good. Give the sizes tp, cp, pp and ep and the order "
-               "instead.",
-               "return { world_size = 8, parallel = { grid = { { \"tp\", 2 }, { \"dp\" } } } }\n",
-               "return { world_size = 8, parallel = { tp = 2, order = \"tp-dp\" } }\n"),
-
-    /* ---- layout ---- */
     RULE_ERROR("PG010", "the world is not divisible by tp * cp * pp",
                "Tensor, context and pipeline parallelism together make one replica of the model; "
                "data parallelism is what remains of the world. Megatron-Core refuses a world that "
@@ -467,6 +458,53 @@ const pgr_rule pgr_rules[] = {
         "}\n"),
 
     /* ---- warnings ---- */
+    RULE_ERROR(
+        "PG044", "the grid's sizes do not make the world",
+        "The axes of parallel.grid factor the world, and so do those of each view in "
+        "parallel.views. One size may be left out and is inferred: the others must divide the "
+        "world. Where none is left out, their product must be the world. An axis of a view "
+        "that the grid has too takes its size from there.",
+        "return { world_size = 12, parallel = { grid = { { \"tp\", 8 }, { \"dp\" } } } }\n",
+        "return { world_size = 16, parallel = { grid = { { \"tp\", 8 }, { \"dp\" } } } }\n"),
+    RULE_ERROR(
+        "PG045", "a name in the grid that cannot be used",
+        "Families are named by dash-joined axes, and parts of them behind a slash, so that an "
+        "axis has a name of letters, digits, _ and ., and each axis of a view its own. The "
+        "grid itself is the view \"dense\". At most 12 axes in a view and 7 views are taken.",
+        "return { world_size = 8, parallel = { grid = { { \"my-axis\", 8 } } } }\n",
+        "return { world_size = 8, parallel = { grid = { { \"my_axis\", 8 } } } }\n"),
+    RULE_ERROR(
+        "PG046", "views disagree on an axis that they share",
+        "An axis that two views name is one axis: its groups are the same ranks in both. It "
+        "needs the same size, and the axes before it the same product. Otherwise a rank would "
+        "be on two stages of one pipeline, and the two views' groups would wait for each "
+        "other.",
+        "return {\n"
+        "  world_size = 16,\n"
+        "  parallel = {\n"
+        "    grid = { { \"tp\", 2 }, { \"pp\", 2 }, { \"dp\" } },\n"
+        "    views = { expert = { { \"ep\", 4 }, { \"pp\" }, { \"edp\" } } },\n"
+        "  },\n"
+        "}\n",
+        "return {\n"
+        "  world_size = 16,\n"
+        "  parallel = {\n"
+        "    grid = { { \"tp\", 2 }, { \"dp\" }, { \"pp\", 2 } },\n"
+        "    views = { expert = { { \"ep\", 4 }, { \"edp\" }, { \"pp\" } } },\n"
+        "  },\n"
+        "}\n"),
+    RULE_ERROR(
+        "PG047", "the short form beside the grid",
+        "parallel.grid declares all axes with their sizes and their order, so that tp, cp, pp, "
+        "ep, etp, dp, order and expert_view have nothing left to say; and parallel.views are "
+        "further views of that grid.",
+        "return { world_size = 8, parallel = { tp = 2, grid = { { \"tp\", 2 }, { \"dp\" } } } }\n",
+        "return { world_size = 8, parallel = { grid = { { \"tp\", 2 }, { \"dp\" } } } }\n"),
+    RULE_ERROR("PG048", "hybrid_cp over an odd number of ranks",
+               "Hybrid context parallelism makes groups of each power of two from the ranks of "
+               "dp * cp, and Megatron-Core refuses an odd number of them.",
+               "return { world_size = 6, parallel = { tp = 2, hybrid_cp = true } }\n",
+               "return { world_size = 8, parallel = { tp = 2, hybrid_cp = true } }\n"),
     RULE_WARNING("PG050", "etp is left out with ep > 1",
                  "etp silently equals tp where it is not given: every expert is then cut over tp "
                  "ranks too. Most MoE layouts want whole experts, etp = 1; whichever is meant, "

@@ -56,19 +56,23 @@ static void read_sizes(pgr_layout *l) {
         l->unit = least_multiple(l->dense_product, l->expert_product);
 }
 
-/* The number of units that the optimizer's instances take, so that they divide dp * cp and edp; 1
- * where it does not fit. What global_batch wants is no reason for more: dp grows with the units,
- * and what does not divide the batch has no multiple that does. */
-static int64_t units_of_instances(const pgr_layout *l) {
+/* The number of units that the optimizer's instances take, so that they divide dp * cp and edp, and
+ * that make dp * cp even for hybrid_cp; 1 where it does not fit. What global_batch wants is no
+ * reason for more: dp grows with the units, and what does not divide the batch has no multiple that
+ * does.
+ */
+static int64_t units_of_shares(const pgr_layout *l) {
     int64_t instances = l->spec->parallel.optimizer_instances;
-    if (instances < 2)
-        return 1;
-    int64_t ranks = l->unit / l->dense_product * l->dense[PGR_CP];
-    int64_t units = instances / pgr_greatest_divisor(instances, ranks);
-    if (l->spec->parallel.expert_view) {
-        int64_t edp = l->unit / l->expert_product;
-        units = least_multiple(units, instances / pgr_greatest_divisor(instances, edp));
+    int64_t ranks = l->unit / l->dense_product * l->dense[PGR_CP], units = 1;
+    if (instances > 1) {
+        units = instances / pgr_greatest_divisor(instances, ranks);
+        if (l->spec->parallel.expert_view) {
+            int64_t edp = l->unit / l->expert_product;
+            units = least_multiple(units, instances / pgr_greatest_divisor(instances, edp));
+        }
     }
+    if (l->spec->parallel.hybrid_cp && ranks % 2 != 0)
+        units = least_multiple(units, 2);
     return units > 0 && pgr_layout_product(l->unit, units, 1) > 0 ? units : 1;
 }
 
@@ -77,7 +81,7 @@ static int64_t smallest_world(const pgr_layout *l) {
     int64_t dp = l->spec->parallel.dp;
     if (dp != PGR_NIL)
         return pgr_layout_product(l->dense_product, dp, 1);
-    return l->unit == 0 ? 0 : l->unit * units_of_instances(l);
+    return l->unit == 0 ? 0 : l->unit * units_of_shares(l);
 }
 
 static void choose_world(pgr_layout *l, int64_t world_size) {

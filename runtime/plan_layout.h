@@ -1,6 +1,7 @@
 /* plan_layout.h - the inside of planning: the sizes of a layout and which rules it breaks, without
  * a word of text, so that a way out can be tried before it is told. plan_layout.c derives it,
- * plan_rules.c tells what is broken, plan_mend.c finds what would mend it. */
+ * plan_rules.c tells what is broken, plan_mend.c finds what would mend it. The general form has its
+ * own rules, plan_grid.c. */
 #ifndef PGR_PLAN_LAYOUT_H
 #define PGR_PLAN_LAYOUT_H
 
@@ -63,6 +64,34 @@ int64_t pgr_layout_beside_pp(const pgr_layout *l, const int64_t sizes[PGR_ORDER_
 
 /* The product of three sizes, or 0 where it does not fit in 63 bits. */
 int64_t pgr_layout_product(int64_t a, int64_t b, int64_t c);
+
+/* ---- what is told ---- */
+
+/* The refusals so far. */
+typedef struct pgr_problems {
+    pgr_status status; /* of the first one; PGR_OK while there are none */
+    pgr_diagnostics *list;
+} pgr_problems;
+
+/* Notes a refusal. */
+void pgr_plan_problem(pgr_problems *found, pgr_status status, const char *code, const char *paths,
+                      const char *help, const char *format, ...) PGR_PRINTF(6, 7);
+
+/* A world below 1, or ranks that do not fit with rank_offset: PG019. */
+void pgr_tell_ranks(const pgr_spec *spec, int64_t world, bool assumed, pgr_problems *found);
+
+/* Adds an axis that varies slower than those that are there; a stride of 0 is not known. */
+void pgr_view_add(pgr_view *view, const char *name, int64_t size, int64_t stride);
+
+/* ---- the general form (plan_grid.c) ---- */
+
+/* Makes the plan of spec->parallel.grid and views, or tells why there is none (PG019, PG044 to
+ * PG046); what is not known is 0 in *plan. `world_size` as in pgr_plan_create. */
+void pgr_grid_plan(const pgr_spec *spec, int64_t world_size, pgr_plan *plan, pgr_problems *found);
+
+/* Whether the data-parallel ranks share the optimizer's instances and the hybrid groups out: PG028
+ * and PG048. */
+bool pgr_shares_fit(const pgr_spec *spec, int64_t data_ranks, int64_t expert_data_ranks);
 
 /* ---- ways out (plan_mend.c) ----
  *

@@ -91,17 +91,16 @@ static bool mends(const pgr_layout *l, const pgr_spec *changed, int64_t world, u
 
 /* ---- worlds ---- */
 
-/* Whether the data-parallel ranks of this world share the batch and the optimizer's instances out:
- * PG026 and PG028. */
+/* Whether the data-parallel ranks of this world share the batch, the optimizer's instances and the
+ * hybrid groups out: PG026, PG028 and PG048. */
 static bool shares_fit(const pgr_spec *s, int64_t world) {
     pgr_layout l = pgr_layout_of(s, world);
-    int64_t dp = l.dense[PGR_DP], instances = s->parallel.optimizer_instances;
-    int64_t edp = s->parallel.expert_view ? l.expert[PGR_DP] : dp;
-    if (dp == 0 || edp == 0 || instances < 1)
+    int64_t dp = l.dense[PGR_DP], ranks = dp * l.dense[PGR_CP];
+    int64_t edp = s->parallel.expert_view ? l.expert[PGR_DP] : ranks;
+    if (dp == 0 || edp == 0)
         return false;
     int64_t step = pgr_layout_product(s->model.micro_batch, dp, 1);
-    return splits(s->model.global_batch, step) && dp * l.dense[PGR_CP] % instances == 0 &&
-           (edp % instances == 0 || !s->parallel.expert_view);
+    return splits(s->model.global_batch, step) && pgr_shares_fit(s, ranks, edp);
 }
 
 /* Whether one size, which is `field` of the spec, mends, with ranks that share out everything. */

@@ -7,21 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The refusals so far. */
-typedef struct problems {
-    pgr_status status; /* of the first one; PGR_OK while there are none */
-    pgr_diagnostics *list;
-} problems;
-
 /* The keys that make a product, and with it the sizes that are derived from it. */
 #define DENSE_KEYS "parallel.tp parallel.cp parallel.pp"
 
-/* Notes a refusal. */
-static void problem(problems *found, pgr_status status, const char *code, const char *paths,
-                    const char *help, const char *format, ...) PGR_PRINTF(6, 7);
-
-static void problem(problems *found, pgr_status status, const char *code, const char *paths,
-                    const char *help, const char *format, ...) {
+void pgr_plan_problem(pgr_problems *found, pgr_status status, const char *code, const char *paths,
+                      const char *help, const char *format, ...) {
     char text[sizeof(((pgr_diagnostic *)NULL)->message)];
     va_list arguments;
     va_start(arguments, format);
@@ -52,17 +42,17 @@ static const char *layout_keys(const pgr_spec *spec) {
 
 /* ---- PG019 ---- */
 
-static void tell_size(const char *key, int64_t value, problems *found) {
+static void tell_size(const char *key, int64_t value, pgr_problems *found) {
     char path[32];
     if (value >= 1)
         return;
     snprintf(path, sizeof path, "parallel.%s", key);
-    problem(found, PGR_INVALID, "PG019", path, "", "%s = %" PRId64 " must be at least 1", key,
-            value);
+    pgr_plan_problem(found, PGR_INVALID, "PG019", path, "", "%s = %" PRId64 " must be at least 1",
+                     key, value);
 }
 
 /* Sizes below one, or products that do not fit; false where one is. */
-static bool tell_sizes(const pgr_layout *l, problems *found) {
+static bool tell_sizes(const pgr_layout *l, pgr_problems *found) {
     const pgr_spec *s = l->spec;
     tell_size("tp", s->parallel.tp, found);
     tell_size("cp", s->parallel.cp, found);
@@ -77,60 +67,61 @@ static bool tell_sizes(const pgr_layout *l, problems *found) {
     if (found->status != PGR_OK)
         return false;
     if (l->dense_product == 0)
-        problem(found, PGR_LIMIT, "PG019", DENSE_KEYS, "take smaller sizes",
-                "tp * cp * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
-                l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP]);
+        pgr_plan_problem(found, PGR_LIMIT, "PG019", DENSE_KEYS, "take smaller sizes",
+                         "tp * cp * pp = %" PRId64 " * %" PRId64 " * %" PRId64
+                         " does not fit in 63 bits",
+                         l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP]);
     if (l->expert_product == 0) {
         char keys[96];
-        problem(found, PGR_LIMIT, "PG019", expert_keys(s, "", keys, sizeof keys),
-                "take smaller sizes",
-                "etp * ep * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
-                l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP]);
+        pgr_plan_problem(
+            found, PGR_LIMIT, "PG019", expert_keys(s, "", keys, sizeof keys), "take smaller sizes",
+            "etp * ep * pp = %" PRId64 " * %" PRId64 " * %" PRId64 " does not fit in 63 bits",
+            l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP]);
     }
     return found->status == PGR_OK;
 }
 
 /* A smallest world that does not fit. */
-static void tell_smallest(const pgr_layout *l, problems *found) {
+static void tell_smallest(const pgr_layout *l, pgr_problems *found) {
     const pgr_spec *s = l->spec;
     if (s->parallel.dp != PGR_NIL) {
-        problem(found, PGR_LIMIT, "PG019", "parallel.dp " DENSE_KEYS, "take smaller sizes",
-                "dp * tp * cp * pp = %" PRId64 " * %" PRId64 " does not fit in 63 bits",
-                s->parallel.dp, l->dense_product);
+        pgr_plan_problem(found, PGR_LIMIT, "PG019", "parallel.dp " DENSE_KEYS, "take smaller sizes",
+                         "dp * tp * cp * pp = %" PRId64 " * %" PRId64 " does not fit in 63 bits",
+                         s->parallel.dp, l->dense_product);
     } else {
-        problem(found, PGR_LIMIT, "PG019",
-                s->parallel.etp == PGR_NIL ? DENSE_KEYS " parallel.ep"
-                                           : DENSE_KEYS " parallel.etp parallel.ep",
-                "take smaller sizes",
-                "the smallest world, the least common multiple of tp * cp * pp = %" PRId64
-                " and etp * ep * pp = %" PRId64 ", does not fit in 63 bits",
-                l->dense_product, l->expert_product);
+        pgr_plan_problem(found, PGR_LIMIT, "PG019",
+                         s->parallel.etp == PGR_NIL ? DENSE_KEYS " parallel.ep"
+                                                    : DENSE_KEYS " parallel.etp parallel.ep",
+                         "take smaller sizes",
+                         "the smallest world, the least common multiple of tp * cp * pp = %" PRId64
+                         " and etp * ep * pp = %" PRId64 ", does not fit in 63 bits",
+                         l->dense_product, l->expert_product);
     }
 }
 
-static void tell_ranks(const pgr_layout *l, problems *found) {
-    const pgr_spec *s = l->spec;
+void pgr_tell_ranks(const pgr_spec *s, int64_t world, bool assumed, pgr_problems *found) {
     char help[64];
     int64_t last, offset = s->parallel.rank_offset;
-    if (l->world < 1 && !l->world_assumed)
-        problem(found, PGR_INVALID, "PG019", "world_size", "",
-                "world_size = %" PRId64 " must be at least 1", l->world);
+    if (world < 1 && !assumed)
+        pgr_plan_problem(found, PGR_INVALID, "PG019", "world_size", "",
+                         "world_size = %" PRId64 " must be at least 1", world);
     if (offset < 0) {
-        problem(found, PGR_INVALID, "PG019", "parallel.rank_offset", "leave rank_offset out",
-                "rank_offset = %" PRId64 " must be at least 0", offset);
-    } else if (l->world > 0 && __builtin_add_overflow(l->world, offset, &last)) {
-        snprintf(help, sizeof help, "rank_offset can be at most %" PRId64, INT64_MAX - l->world);
-        problem(found, PGR_LIMIT, "PG019", "parallel.rank_offset world_size", help,
-                "rank_offset = %" PRId64 " and world_size = %" PRId64
-                " give ranks that do not fit in 63 bits",
-                offset, l->world);
+        pgr_plan_problem(found, PGR_INVALID, "PG019", "parallel.rank_offset",
+                         "leave rank_offset out", "rank_offset = %" PRId64 " must be at least 0",
+                         offset);
+    } else if (world > 0 && __builtin_add_overflow(world, offset, &last)) {
+        snprintf(help, sizeof help, "rank_offset can be at most %" PRId64, INT64_MAX - world);
+        pgr_plan_problem(found, PGR_LIMIT, "PG019", "parallel.rank_offset world_size", help,
+                         "rank_offset = %" PRId64 " and world_size = %" PRId64
+                         " give ranks that do not fit in 63 bits",
+                         offset, world);
     }
 }
 
 /* ---- PG013 and PG014: the order ---- */
 
 static void tell_token(const pgr_layout *l, const char *token, size_t length,
-                       bool named[PGR_ORDER_AXES], problems *found) {
+                       bool named[PGR_ORDER_AXES], pgr_problems *found) {
     int axis = pgr_layout_axis(token, length);
     char hint[96] = "its axes are tp, cp, ep, dp and pp", help[PGR_MEND_MAX];
     if (axis >= 0 && !named[axis]) {
@@ -139,23 +130,23 @@ static void tell_token(const pgr_layout *l, const char *token, size_t length,
     }
     if (axis >= 0) {
         pgr_mend_order(l, "name each axis once", help);
-        problem(found, PGR_INVALID, "PG013", "parallel.order", help,
-                "order = \"%s\" names \"%s\" twice", l->order, pgr_order_names[axis]);
+        pgr_plan_problem(found, PGR_INVALID, "PG013", "parallel.order", help,
+                         "order = \"%s\" names \"%s\" twice", l->order, pgr_order_names[axis]);
         return;
     }
     if (length == 3 && token[0] == 'e' && pgr_layout_axis(token + 1, 2) >= 0)
         snprintf(hint, sizeof hint, "name it \"%.2s\", which the expert view reads so", token + 1);
     pgr_mend_order(l, hint, help);
-    problem(found, PGR_INVALID, "PG013", "parallel.order", help,
-            "order = \"%s\" has the unknown axis \"%.*s\"", l->order, (int)length, token);
+    pgr_plan_problem(found, PGR_INVALID, "PG013", "parallel.order", help,
+                     "order = \"%s\" has the unknown axis \"%.*s\"", l->order, (int)length, token);
 }
 
-static void tell_order(const pgr_layout *l, problems *found) {
+static void tell_order(const pgr_layout *l, pgr_problems *found) {
     bool named[PGR_ORDER_AXES] = {false};
     char help[PGR_MEND_MAX];
     if (l->order[0] == '\0') {
         pgr_mend_order(l, "give the axes from the fastest to the slowest", help);
-        problem(found, PGR_INVALID, "PG013", "parallel.order", help, "order is empty");
+        pgr_plan_problem(found, PGR_INVALID, "PG013", "parallel.order", help, "order is empty");
         return;
     }
     for (const char *token = l->order;; token++) {
@@ -169,7 +160,7 @@ static void tell_order(const pgr_layout *l, problems *found) {
 
 /* An axis larger than 1 that order does not name; `keys` are those that its size comes from. */
 static void tell_missing(const pgr_layout *l, const char *name, int axis, int64_t size,
-                         const char *keys, problems *found) {
+                         const char *keys, pgr_problems *found) {
     char paths[160], hint[96], help[PGR_MEND_MAX], sized[64];
     const char *named = pgr_order_names[axis];
     snprintf(paths, sizeof paths, "parallel.order %s", keys);
@@ -179,11 +170,11 @@ static void tell_missing(const pgr_layout *l, const char *name, int axis, int64_
     snprintf(sized, sizeof sized, "%s", name);
     if (size > 0)
         snprintf(sized, sizeof sized, "%s = %" PRId64, name, size);
-    problem(found, PGR_INVALID, "PG014", paths, help, "%s is missing from order = \"%s\"", sized,
-            l->order);
+    pgr_plan_problem(found, PGR_INVALID, "PG014", paths, help, "%s is missing from order = \"%s\"",
+                     sized, l->order);
 }
 
-static void tell_all_missing(const pgr_layout *l, problems *found) {
+static void tell_all_missing(const pgr_layout *l, pgr_problems *found) {
     static const char *const dense_keys[PGR_ORDER_AXES] = {
         "parallel.tp", "parallel.cp", NULL, "parallel.dp world_size " DENSE_KEYS, "parallel.pp"};
     const pgr_spec *s = l->spec;
@@ -207,37 +198,38 @@ static void tell_all_missing(const pgr_layout *l, problems *found) {
 
 /* ---- PG010, PG011 and PG018: the world ---- */
 
-static void tell_world(const pgr_layout *l, problems *found) {
+static void tell_world(const pgr_layout *l, pgr_problems *found) {
     char keys[128], help[PGR_MEND_MAX];
     if (l->broken & PGR_PG010) {
         pgr_mend_world(l, PGR_PG010, help);
-        problem(found, PGR_INVALID, "PG010", "world_size " DENSE_KEYS, help,
-                "world_size = %" PRId64 " is not divisible by tp * cp * pp = %" PRId64 " * %" PRId64
-                " * %" PRId64 " = %" PRId64,
-                l->world, l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP], l->dense_product);
+        pgr_plan_problem(found, PGR_INVALID, "PG010", "world_size " DENSE_KEYS, help,
+                         "world_size = %" PRId64 " is not divisible by tp * cp * pp = %" PRId64
+                         " * %" PRId64 " * %" PRId64 " = %" PRId64,
+                         l->world, l->dense[PGR_TP], l->dense[PGR_CP], l->dense[PGR_PP],
+                         l->dense_product);
     }
     if (l->broken & PGR_PG011) {
         pgr_mend_world(l, PGR_PG011, help);
-        problem(found, PGR_INVALID, "PG011", expert_keys(l->spec, "world_size", keys, sizeof keys),
-                help,
-                "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
-                " * %" PRId64 " * %" PRId64 " = %" PRId64,
-                l->world, l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP],
-                l->expert_product);
+        pgr_plan_problem(found, PGR_INVALID, "PG011",
+                         expert_keys(l->spec, "world_size", keys, sizeof keys), help,
+                         "world_size = %" PRId64 " is not divisible by etp * ep * pp = %" PRId64
+                         " * %" PRId64 " * %" PRId64 " = %" PRId64,
+                         l->world, l->expert[PGR_TP], l->expert[PGR_EP], l->expert[PGR_PP],
+                         l->expert_product);
     }
     if (l->broken & PGR_PG018) {
         pgr_mend_dp(l, help);
-        problem(found, PGR_INVALID, "PG018", "parallel.dp world_size " DENSE_KEYS, help,
-                "dp = %" PRId64 " was given, but world_size = %" PRId64
-                " over tp * cp * pp = %" PRId64 " makes dp = %" PRId64,
-                l->spec->parallel.dp, l->world, l->dense_product, l->dense[PGR_DP]);
+        pgr_plan_problem(found, PGR_INVALID, "PG018", "parallel.dp world_size " DENSE_KEYS, help,
+                         "dp = %" PRId64 " was given, but world_size = %" PRId64
+                         " over tp * cp * pp = %" PRId64 " makes dp = %" PRId64,
+                         l->spec->parallel.dp, l->world, l->dense_product, l->dense[PGR_DP]);
     }
 }
 
 /* ---- PG015 to PG017: the pipeline ---- */
 
 /* dp and edp, or where they are not known, the products that make them differ. */
-static void tell_unequal(const pgr_layout *l, problems *found) {
+static void tell_unequal(const pgr_layout *l, pgr_problems *found) {
     char help[PGR_MEND_MAX], sizes[160];
     int64_t dp = l->dense[PGR_DP], edp = l->expert[PGR_DP];
     if (dp > 0 && edp > 0)
@@ -247,9 +239,9 @@ static void tell_unequal(const pgr_layout *l, problems *found) {
                  "dp and edp differ, as tp * cp = %" PRId64 " and etp * ep = %" PRId64 " do,",
                  l->dense[PGR_TP] * l->dense[PGR_CP], l->expert[PGR_TP] * l->expert[PGR_EP]);
     pgr_mend_pipeline(l, help);
-    problem(found, PGR_INVALID, "PG016", layout_keys(l->spec), help,
-            "%s while pp = %" PRId64 " is not last in order = \"%s\"", sizes, l->dense[PGR_PP],
-            l->order);
+    pgr_plan_problem(found, PGR_INVALID, "PG016", layout_keys(l->spec), help,
+                     "%s while pp = %" PRId64 " is not last in order = \"%s\"", sizes,
+                     l->dense[PGR_PP], l->order);
 }
 
 static const pgr_axis *pp_axis(const pgr_view *view) {
@@ -260,30 +252,33 @@ static const pgr_axis *pp_axis(const pgr_view *view) {
 }
 
 /* Both views must cut the same pipelines. */
-static void tell_views(const pgr_layout *l, const pgr_plan *plan, problems *found) {
+static void tell_views(const pgr_layout *l, const pgr_plan *plan, pgr_problems *found) {
     char help[PGR_MEND_MAX];
     int64_t dense = pp_axis(&plan->views[PGR_VIEW_DENSE])->stride;
     int64_t expert = pp_axis(&plan->views[PGR_VIEW_EXPERT])->stride;
     pgr_mend_pipeline(l, help);
     if (dense > 0 && expert > 0)
-        problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
-                "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
-                "pp = %" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64,
-                l->order, l->dense[PGR_PP], dense, expert);
+        pgr_plan_problem(
+            found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
+            "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
+            "pp = %" PRId64 " the first ones begin 0, %" PRId64 " and 0, %" PRId64,
+            l->order, l->dense[PGR_PP], dense, expert);
     else
-        problem(found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
-                "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
-                "pp = %" PRId64 " the axes behind pp hold %" PRId64 " and %" PRId64 " ranks",
-                l->order, l->dense[PGR_PP], pgr_layout_beside_pp(l, l->dense),
-                pgr_layout_beside_pp(l, l->expert));
+        pgr_plan_problem(
+            found, PGR_INVALID, "PG015", layout_keys(l->spec), help,
+            "the pp groups of the dense and the expert view differ: with order = \"%s\" and "
+            "pp = %" PRId64 " the axes behind pp hold %" PRId64 " and %" PRId64 " ranks",
+            l->order, l->dense[PGR_PP], pgr_layout_beside_pp(l, l->dense),
+            pgr_layout_beside_pp(l, l->expert));
 }
 
-static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, problems *found) {
+static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, pgr_problems *found) {
     char help[PGR_MEND_MAX];
     if (l->broken & PGR_PG017) {
         pgr_mend_vpp(l, help);
-        problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.pp", help,
-                "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", l->spec->parallel.vpp);
+        pgr_plan_problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.pp", help,
+                         "vpp = %" PRId64 " needs pp greater than 1, and pp = 1",
+                         l->spec->parallel.vpp);
     }
     if (l->broken & PGR_PG016)
         tell_unequal(l, found);
@@ -291,7 +286,130 @@ static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, problems *f
         tell_views(l, plan, found);
 }
 
+/* ---- PG025, PG027, PG028 and PG048: families that are parts of groups ---- */
+
+bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
+    int64_t instances = s->parallel.optimizer_instances;
+    return instances >= 1 && data_ranks % instances == 0 && expert_data_ranks % instances == 0 &&
+           !(s->parallel.hybrid_cp && data_ranks % 2 != 0);
+}
+
+/* The keys that a size of the plan comes from. */
+static const char *size_keys(const pgr_plan *plan, const char *of_short_form) {
+    return plan->general ? "parallel.grid" : of_short_form;
+}
+
+static void tell_split(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    int64_t split = s->parallel.pp_split, pp = pgr_plan_axis_size(plan, "pp");
+    char help[64] = "leave pp_split out", paths[64];
+    if (split == PGR_NIL || pp == 0 || (split >= 1 && split < pp))
+        return;
+    snprintf(paths, sizeof paths, "parallel.pp_split %s", size_keys(plan, "parallel.pp"));
+    if (pp == 2)
+        snprintf(help, sizeof help, "take pp_split = 1");
+    else if (pp > 2)
+        snprintf(help, sizeof help, "pp_split can be 1 to %" PRId64, pp - 1);
+    pgr_plan_problem(found, PGR_INVALID, "PG025", paths, help,
+                     "pp_split = %" PRId64 " is out of range for pp = %" PRId64, split, pp);
+}
+
+static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    const pgr_list *levels = &s->parallel.hierarchical_cp;
+    int64_t product = 1, before = 1, cp = pgr_plan_axis_size(plan, "cp");
+    char paths[64], help[128] = "leave hierarchical_cp out";
+    for (int64_t i = 0; i < levels->count && product > 0; i++) {
+        before = product;
+        product = pgr_layout_product(product, levels->items[i], 1);
+    }
+    snprintf(paths, sizeof paths, "parallel.hierarchical_cp %s", size_keys(plan, "parallel.cp"));
+    if (levels->count > PGR_LEVELS_MAX)
+        pgr_plan_problem(found, PGR_LIMIT, "PG027", "parallel.hierarchical_cp",
+                         "leave levels of 1 out",
+                         "hierarchical_cp has %" PRId64 " levels, and at most %d are taken",
+                         levels->count, PGR_LEVELS_MAX);
+    if (levels->count == 0 || cp == 0 || product == cp)
+        return;
+    if (cp % before == 0)
+        snprintf(help, sizeof help, "make the last level %" PRId64 ", or leave hierarchical_cp out",
+                 cp / before);
+    if (product > 0)
+        pgr_plan_problem(found, PGR_INVALID, "PG027", paths, help,
+                         "the levels of hierarchical_cp multiply to %" PRId64 ", and cp = %" PRId64,
+                         product, cp);
+    else
+        pgr_plan_problem(found, PGR_INVALID, "PG027", paths, "leave hierarchical_cp out",
+                         "the levels of hierarchical_cp multiply to more than fits in 63 bits, and "
+                         "cp = %" PRId64,
+                         cp);
+}
+
+/* The divisors of `value`, "1, 2, 4 or 8", those beyond the twelfth left out. */
+static void divisors_text(int64_t value, char *out, size_t bytes) {
+    enum { SHOWN = 12 };
+    const int64_t most = INT64_C(1) << 16; /* looked at; each is a division */
+    int64_t found[SHOWN + 1];
+    size_t used = 0;
+    int count = 0;
+    for (int64_t d = 1; d <= value && d <= most && count <= SHOWN; d++)
+        if (value % d == 0)
+            found[count++] = d;
+    bool more = count > SHOWN || (value > most && count <= SHOWN);
+    for (int i = 0; i < count && i < SHOWN && used < bytes; i++)
+        used += (size_t)snprintf(out + used, bytes - used, "%s%" PRId64,
+                                 i == 0                    ? ""
+                                 : i == count - 1 && !more ? " or "
+                                                           : ", ",
+                                 found[i]);
+    if (more && used < bytes)
+        snprintf(out + used, bytes - used, ", ...");
+}
+
+static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    int64_t instances = s->parallel.optimizer_instances;
+    int64_t dp = pgr_plan_axis_size(plan, "dp"), cp = pgr_plan_axis_size(plan, "cp");
+    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = dp * cp;
+    bool experts = plan->general ? edp > 0 : plan->view_count == 2;
+    int64_t common = experts ? pgr_greatest_divisor(ranks, edp) : ranks;
+    if (ranks == 0 || (experts && edp == 0))
+        return;
+    if (ranks % instances != 0 || common % instances != 0) {
+        char list[160], help[224];
+        bool dense = ranks % instances != 0;
+        divisors_text(common, list, sizeof list);
+        snprintf(help, sizeof help, "optimizer_instances can be %s", list);
+        pgr_plan_problem(found, PGR_INVALID, "PG028",
+                         plan->general ? "parallel.optimizer_instances world_size parallel.grid"
+                         : dense
+                             ? "parallel.optimizer_instances world_size parallel.tp parallel.pp"
+                             : "parallel.optimizer_instances world_size parallel.etp parallel.ep "
+                               "parallel.pp",
+                         help, "optimizer_instances = %" PRId64 " does not divide %s = %" PRId64,
+                         instances, dense ? "dp * cp" : "edp", dense ? ranks : edp);
+    }
+    if (s->parallel.hybrid_cp && ranks % 2 != 0)
+        pgr_plan_problem(found, PGR_INVALID, "PG048",
+                         plan->general ? "parallel.hybrid_cp world_size parallel.grid"
+                                       : "parallel.hybrid_cp world_size parallel.tp parallel.pp",
+                         "leave hybrid_cp out",
+                         "hybrid_cp needs an even number of data and context parallel ranks, and "
+                         "dp * cp = %" PRId64 " * %" PRId64 " = %" PRId64,
+                         dp, cp, ranks);
+}
+
+static void tell_families(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    tell_split(s, plan, found);
+    tell_levels(s, plan, found);
+    tell_shares(s, plan, found);
+}
+
 /* ---- the plan ---- */
+
+void pgr_view_add(pgr_view *view, const char *name, int64_t size, int64_t stride) {
+    pgr_axis *axis = &view->axes[view->axis_count++];
+    snprintf(axis->name, sizeof axis->name, "%s", name);
+    axis->size = size;
+    axis->stride = stride;
+}
 
 /* Lays the axes of a view out: those that order names, then the rest, all of size 1. What lies
  * behind an axis of unknown size has no stride. */
@@ -304,27 +422,52 @@ static void build_view(const pgr_layout *l, const char *const names[PGR_ORDER_AX
         int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
         if (names[axis] == NULL || (i >= l->axis_count && l->named[axis]))
             continue;
-        pgr_axis *a = &view->axes[view->axis_count++];
-        snprintf(a->name, sizeof a->name, "%s", names[axis]);
-        a->size = sizes[axis];
-        a->stride = stride;
-        stride = pgr_layout_product(stride, a->size, 1);
+        pgr_view_add(view, names[axis], sizes[axis], stride);
+        stride = pgr_layout_product(stride, sizes[axis], 1);
     }
 }
 
-static pgr_plan build(const pgr_layout *l) {
+static void build(const pgr_layout *l, pgr_plan *plan) {
     bool dense_out = l->order_ok && !l->dense_missing && l->dense_product > 0;
     bool expert_out = l->order_ok && !l->expert_missing && l->expert_product > 0;
-    pgr_plan plan = {.world_size = l->world > 0 ? l->world : 0,
-                     .rank_offset = l->spec->parallel.rank_offset,
-                     .view_count = l->spec->parallel.expert_view ? 2 : 1,
-                     .world_size_assumed = l->world_assumed};
-    memcpy(plan.order, l->order, sizeof plan.order);
-    build_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan.views[PGR_VIEW_DENSE]);
-    if (plan.view_count == 2)
+    plan->world_size = l->world > 0 ? l->world : 0;
+    plan->world_size_assumed = l->world_assumed;
+    plan->view_count = l->spec->parallel.expert_view ? 2 : 1;
+    memcpy(plan->order, l->order, sizeof l->order);
+    build_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan->views[PGR_VIEW_DENSE]);
+    if (plan->view_count == 2)
         build_view(l, pgr_expert_names, l->expert, "expert", expert_out,
-                   &plan.views[PGR_VIEW_EXPERT]);
-    return plan;
+                   &plan->views[PGR_VIEW_EXPERT]);
+}
+
+/* The plan of the short form, or every rule that it breaks. */
+static void plan_order(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
+                       pgr_problems *found) {
+    pgr_layout l = pgr_layout_of(spec, world_size);
+    l.bare = found->list->bare;
+    build(&l, plan);
+    if (l.broken & PGR_PG019) {
+        if (tell_sizes(&l, found) && l.world_assumed && l.world == 0)
+            tell_smallest(&l, found);
+        pgr_tell_ranks(spec, l.world, l.world_assumed, found);
+    }
+    if (l.broken & PGR_PG013)
+        tell_order(&l, found);
+    tell_world(&l, found);
+    if (l.broken & PGR_PG014)
+        tell_all_missing(&l, found);
+    tell_pipeline(&l, plan, found);
+}
+
+/* What families are made of beside axes. */
+static void copy_parts(const pgr_spec *spec, pgr_plan *plan) {
+    const pgr_list *levels = &spec->parallel.hierarchical_cp;
+    plan->rank_offset = spec->parallel.rank_offset;
+    plan->pp_split = spec->parallel.pp_split;
+    plan->optimizer_instances = spec->parallel.optimizer_instances;
+    plan->hybrid_cp = spec->parallel.hybrid_cp;
+    for (int64_t i = 0; i < levels->count && i < PGR_LEVELS_MAX; i++)
+        plan->levels[plan->level_count++] = levels->items[i];
 }
 
 /* Writes the refusals into an error, a line each with its way out, and frees them. */
@@ -345,35 +488,36 @@ static pgr_status refuse(pgr_status status, pgr_diagnostics *list, pgr_error *er
 
 pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pgr_error *error) {
     pgr_spec open = *spec; /* nothing in it is freed */
-    pgr_diagnostics list = {0};
-    problems found = {.status = PGR_OK, .list = &list};
+    pgr_diagnostics list = {.bare = error == NULL};
+    pgr_problems found = {.status = PGR_OK, .list = &list};
+    int64_t world;
     open.world_size = PGR_NIL;
-    pgr_layout l = pgr_layout_of(&open, PGR_NIL);
-    if (tell_sizes(&l, &found) && l.world == 0)
-        tell_smallest(&l, &found);
+    if (spec->parallel.grid.count > 0) {
+        pgr_plan plan = {.world_size = 0};
+        pgr_grid_plan(&open, PGR_NIL, &plan, &found);
+        world = plan.world_size;
+    } else {
+        pgr_layout l = pgr_layout_of(&open, PGR_NIL);
+        if (tell_sizes(&l, &found) && l.world == 0)
+            tell_smallest(&l, &found);
+        world = l.world;
+    }
     if (found.status != PGR_OK)
         return refuse(found.status, &list, error);
-    *world_size = l.world;
+    *world_size = world;
     return PGR_OK;
 }
 
 pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                           pgr_diagnostics *list) {
-    pgr_layout l = pgr_layout_of(spec, world_size);
-    problems found = {.status = PGR_OK, .list = list};
-    l.bare = list->bare;
-    *plan = build(&l);
-    if (l.broken & PGR_PG019) {
-        if (tell_sizes(&l, &found) && l.world_assumed && l.world == 0)
-            tell_smallest(&l, &found);
-        tell_ranks(&l, &found);
-    }
-    if (l.broken & PGR_PG013)
-        tell_order(&l, &found);
-    tell_world(&l, &found);
-    if (l.broken & PGR_PG014)
-        tell_all_missing(&l, &found);
-    tell_pipeline(&l, plan, &found);
+    pgr_problems found = {.status = PGR_OK, .list = list};
+    *plan = (pgr_plan){.general = spec->parallel.grid.count > 0};
+    copy_parts(spec, plan);
+    if (plan->general)
+        pgr_grid_plan(spec, world_size, plan, &found);
+    else
+        plan_order(spec, world_size, plan, &found);
+    tell_families(spec, plan, &found);
     return list->out_of_memory && found.status != PGR_OK ? PGR_LIMIT : found.status;
 }
 
@@ -386,4 +530,23 @@ pgr_status pgr_plan_create(const pgr_spec *spec, int64_t world_size, pgr_plan *p
         return refuse(status, &list, error);
     *plan = made;
     return PGR_OK;
+}
+
+void pgr_plan_name_sizes(const pgr_plan *plan, pgr_spec *spec) {
+    const struct {
+        const char *axis;
+        int64_t *size;
+    } names[] = {{"tp", &spec->parallel.tp},
+                 {"cp", &spec->parallel.cp},
+                 {"pp", &spec->parallel.pp},
+                 {"ep", &spec->parallel.ep},
+                 {"etp", &spec->parallel.etp}};
+    if (!plan->general)
+        return;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int64_t size = pgr_plan_axis_size(plan, names[i].axis);
+        *names[i].size = size > 0 ? size : 1;
+    }
+    if (pgr_plan_axis_size(plan, "etp") == 0)
+        spec->parallel.etp = PGR_NIL;
 }

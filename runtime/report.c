@@ -211,26 +211,31 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
     put_string(&line, "comm", job->comm_name);
     put(&line, ", \"axes\": {");
     static const char *const axes[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
-    for (int i = 0; i < (plan->view_count > 1 ? 7 : 4); i++)
-        put(&line, "%s\"%s\": %lld", i ? ", " : "", axes[i],
+    const char *separator = "";
+    for (size_t i = 0; i < sizeof axes / sizeof axes[0]; i++) {
+        if (!pgr_plan_has_axis(plan, axes[i]))
+            continue;
+        put(&line, "%s\"%s\": %lld", separator, axes[i],
             (long long)pgr_plan_axis_size(plan, axes[i]));
+        separator = ", ";
+    }
     put(&line, "}");
     return finish_row(report, &line, error);
 }
 
 /* ---- which groups this gave ---------------------------------------------------------------- */
 
-static void say_members(const pgr_report *report, const pgr_plan *plan, const pgr_group *group) {
+static void say_members(const pgr_report *report, const pgr_group *group) {
     enum { SHOWN = 12 };
     for (int64_t i = 0; i < group->size && i < SHOWN; i++)
         say(report, "%s%lld", i ? " " : "",
-            (long long)pgr_family_member(plan, &group->family, group->index, i));
+            (long long)pgr_family_member(&group->family, group->index, i));
     if (group->size > SHOWN)
         say(report, " ... (%lld)", (long long)group->size);
 }
 
-static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_plan *plan,
-                               const pgr_group *group, double seconds, pgr_error *error) {
+static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_group *group,
+                               double seconds, pgr_error *error) {
     say(report, "   %-14s %5lld %7lld  ", group->family.name, (long long)group->size,
         (long long)group->family.count);
     if (!group->comm)
@@ -239,7 +244,7 @@ static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr
         say(report, "%9s  ", "shared");
     else
         say(report, "%9.2f  ", 1e3 * seconds);
-    say_members(report, plan, group);
+    say_members(report, group);
     if (group->shared_with)
         say(report, "  (the communicator of %s)", group->shared_with);
     say(report, "\n");
@@ -257,13 +262,13 @@ static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr
     return finish_row(report, &line, error);
 }
 
-pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_plan *plan,
-                             const pgr_groups *groups, const double *seconds, pgr_error *error) {
+pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_groups *groups,
+                             const double *seconds, pgr_error *error) {
     say(report, "#  %-14s %5s %7s  %9s  %s\n", "family", "size", "groups", "open ms",
         "members of rank 0's group");
     pgr_status status = PGR_OK;
     for (int64_t i = 0; !status && i < pgr_groups_count(groups); i++)
-        status = report_group(report, job, plan, pgr_groups_at(groups, i), seconds[i], error);
+        status = report_group(report, job, pgr_groups_at(groups, i), seconds[i], error);
     say(report, "#\n");
     if (report->text)
         fflush(report->text);

@@ -25,8 +25,8 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
 
 /* The groups that this gave, and how long each family took to open on the slowest rank; `seconds`
  * has one entry per open family. */
-pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_plan *plan,
-                             const pgr_groups *groups, const double *seconds, pgr_error *error);
+pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_groups *groups,
+                             const double *seconds, pgr_error *error);
 
 /* One result: a line of text and a row. */
 pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_error *error);

@@ -43,7 +43,7 @@ static bool covers(const pgr_plan *plan, const pgr_names *given, const pgr_famil
     for (int64_t i = 0; i < given->count; i++) {
         pgr_family family;
         if (!pgr_plan_family_find(plan, given->items[i], &family, NULL) &&
-            pgr_family_same(plan, &family, needed))
+            pgr_family_same(&family, needed))
             return true;
     }
     return false;

@@ -57,11 +57,11 @@ static double split_bare(const pgr_plan *plan) {
         pgr_family family = pgr_plan_family_at(plan, i);
         bool known = family.size == 1;
         for (int other = 0; other < count; other++)
-            known = known || pgr_family_same(plan, &opened[other], &family);
+            known = known || pgr_family_same(&opened[other], &family);
         if (known)
             continue;
-        MPI_Comm_split(MPI_COMM_WORLD, (int)pgr_family_group(plan, &family, job->rank),
-                       (int)pgr_family_rank(plan, &family, job->rank), &comms[count]);
+        MPI_Comm_split(MPI_COMM_WORLD, (int)pgr_family_group(&family, job->rank),
+                       (int)pgr_family_rank(&family, job->rank), &comms[count]);
         opened[count++] = family;
     }
     double seconds = pgr_clock_seconds() - start;

@@ -122,7 +122,7 @@ static void a_large_json_is_the_plans(void **state) {
             assert_int_equal(json_array_size(members), family->size);
             for (int64_t i = 0; i < family->size; i++) {
                 assert_int_equal(json_integer_value(json_array_get(members, (size_t)i)),
-                                 OFFSET + pgr_family_member(&groups.plan, family, group, i));
+                                 OFFSET + pgr_family_member(family, group, i));
             }
         }
     }

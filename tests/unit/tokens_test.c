@@ -320,9 +320,9 @@ static void test_loss_groups(void **state) {
             pgr_router_loss_family(global ? PGR_GLOBAL_AUX_LOSS : PGR_AUX_LOSS, l.shares);
         assert_int_equal(pgr_plan_family_find(&l.plan, name, &family, &error), PGR_OK);
         census c = census_create(&l);
-        int64_t group = pgr_family_group(&l.plan, &family, rank);
+        int64_t group = pgr_family_group(&family, rank);
         for (int64_t member = 0; member < family.size; member++)
-            census_add(&l, &c, pgr_family_member(&l.plan, &family, group, member), m);
+            census_add(&l, &c, pgr_family_member(&family, group, member), m);
         coordinates(&l, rank, at);
         int64_t first = m * l.sizes[DP] + (global ? 0 : at[DP]);
         census_check(&l, &c, first * l.batch, (global ? l.sizes[DP] : 1) * l.batch);
