@@ -1,6 +1,6 @@
 /* pgrun.h - the whole public API of libpgrun, room by room, in the order data flows:
  *
- *   status -> spec -> diagnostic -> plan -> check -> device -> comm -> layer -> workload -> report
+ *   status -> spec -> diagnostic -> plan -> state -> check -> device -> comm -> layer -> workload -> report
  *
  * Link with `pkg-config --cflags --libs pgrun` or CMake's find_package(pgrun), target pgrun::pgrun.
  */
@@ -14,6 +14,8 @@
 #include "diagnostic.h"
 
 #include "plan.h"
+
+#include "state.h"
 
 #include "check.h"
 

@@ -547,6 +547,6 @@ void pgr_plan_name_sizes(const pgr_plan *plan, pgr_spec *spec) {
         int64_t size = pgr_plan_axis_size(plan, names[i].axis);
         *names[i].size = size > 0 ? size : 1;
     }
-    if (pgr_plan_axis_size(plan, "etp") == 0)
+    if (!pgr_plan_has_axis(plan, "ep") && !pgr_plan_has_axis(plan, "etp"))
         spec->parallel.etp = PGR_NIL;
 }

@@ -57,22 +57,23 @@ room() {
     runtime/spec* | runtime/padding*) echo 1 ;;
     runtime/diagnostic*) echo 2 ;;
     runtime/plan*) echo 3 ;;
-    runtime/check*) echo 4 ;;
-    kernels/cpu.c | kernels/cuda.*) echo 6 ;;
-    kernels/*) echo 5 ;;
-    runtime/comm* | runtime/job* | runtime/deadline* | runtime/module*) echo 6 ;;
-    runtime/layer*) echo 7 ;;
-    runtime/verify* | runtime/workload*) echo 8 ;;
-    runtime/report*) echo 9 ;;
-    lua/* | runtime/pgrun.h) echo 10 ;;
+    runtime/state*) echo 4 ;;
+    runtime/check*) echo 5 ;;
+    kernels/cpu.c | kernels/cuda.*) echo 7 ;;
+    kernels/*) echo 6 ;;
+    runtime/comm* | runtime/job* | runtime/deadline* | runtime/module*) echo 7 ;;
+    runtime/layer*) echo 8 ;;
+    runtime/verify* | runtime/workload*) echo 9 ;;
+    runtime/report*) echo 10 ;;
+    lua/* | runtime/pgrun.h) echo 11 ;;
     *) echo none ;;
     esac
 }
 
-# status -> spec -> diagnostic -> plan -> check -> device -> comm -> layer -> workload -> report -> lua,
+# status -> spec -> diagnostic -> plan -> state -> check -> device -> comm -> layer -> workload -> report -> lua,
 # leftwards only.
 rule_includes() {
-    local names=(status spec diagnostic plan check device comm layer workload report lua)
+    local names=(status spec diagnostic plan state check device comm layer workload report lua)
     local file number name at from to folder
     for file in $(sources); do
         from=$(room "$file")
