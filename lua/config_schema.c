@@ -49,11 +49,12 @@ static void read_axis(pgr_reader *reader, lua_State *L, int index, const char *p
     out->count += good;
 }
 
+/* Reads a list of axes; a view may leave several sizes out, for those that the grid gives. */
 static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *path,
-                      pgr_grid *out) {
+                      int64_t most_open, pgr_grid *out) {
     static const char shape[] = "a list such as { {\"tp\", 2}, {\"dp\"} }";
     char at[PGR_PATH_BYTES];
-    int64_t length = pgr_list_length(reader, L, index, path, shape);
+    int64_t length = pgr_list_length(reader, L, index, path, shape), open = 0;
     if (length == 0 || length > MOST_AXES) {
         pgr_problem_add(reader, "PG005", path, "found a list of %lld axes; allowed: 1 to %d",
                         (long long)length, MOST_AXES);
@@ -67,6 +68,11 @@ static void read_grid(pgr_reader *reader, lua_State *L, int index, const char *p
         pgr_path_item(at, path, i);
         read_axis(reader, L, lua_gettop(L), at, out);
     }
+    for (int64_t i = 0; i < out->count; i++)
+        open += out->axes[i].size == PGR_NIL;
+    if (open > most_open)
+        pgr_problem_add(reader, "PG005", path,
+                        "found %lld axes without a size; allowed: at most one", (long long)open);
 }
 
 /* The number of items of a table whose keys are all names, or -1 with a problem noted. */
@@ -108,7 +114,7 @@ static void read_views(pgr_reader *reader, lua_State *L, int index, const char *
         pgr_grid_view *view = &views[(*used)++];
         snprintf(view->name, sizeof view->name, "%s", lua_tostring(L, -2));
         pgr_path_key(at, path, view->name);
-        read_grid(reader, L, lua_gettop(L), at, &view->grid);
+        read_grid(reader, L, lua_gettop(L), at, MOST_AXES, &view->grid);
     }
     qsort(views, (size_t)count, sizeof *views, compare_names); /* lua_next has no fixed order */
 }
@@ -201,7 +207,7 @@ static void read_value(pgr_reader *reader, lua_State *L, int index, const pgr_ke
         read_padding(reader, L, index, path, key);
         break;
     case PGR_KEY_GRID:
-        read_grid(reader, L, index, path, field);
+        read_grid(reader, L, index, path, 1, field);
         break;
     case PGR_KEY_VIEWS:
         read_views(reader, L, index, path, key);
@@ -357,12 +363,7 @@ static int raw_field(lua_State *L, int table, const char *name) {
 static void refuse_both_forms(lua_State *L, pgr_reader *reader, int parallel) {
     static const char *const keys[] = {"tp", "cp", "pp", "ep", "etp", "dp", "order", "expert_view"};
     bool grid = raw_field(L, parallel, "grid") != LUA_TNIL;
-    bool views = raw_field(L, parallel, "views") != LUA_TNIL;
-    lua_pop(L, 2);
-    if (views && !grid)
-        pgr_problem_add(reader, "PG047", "parallel.views",
-                        "views are of a grid, and parallel.grid is missing; give the axes of the "
-                        "whole world there");
+    lua_pop(L, 1);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && grid; i++, lua_pop(L, 1)) {
         char path[PGR_PATH_BYTES];
         pgr_path_key(path, "parallel", keys[i]);

@@ -1,6 +1,7 @@
 /* pgrun.h - the whole public API of libpgrun, room by room, in the order data flows:
  *
- *   status -> spec -> diagnostic -> plan -> state -> check -> device -> comm -> layer -> workload -> report
+ *   status -> spec -> diagnostic -> plan -> state -> check -> device -> comm -> layer -> workload
+ * -> report
  *
  * Link with `pkg-config --cflags --libs pgrun` or CMake's find_package(pgrun), target pgrun::pgrun.
  */

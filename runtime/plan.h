@@ -110,7 +110,8 @@ pgr_status pgr_plan_smallest_world(const pgr_spec *spec, int64_t *world_size, pg
 
 /* Writes the sizes of a grid's axes named tp, cp, pp, ep, etp into the spec's short form, which
  * layers, padding and the rules of the model's shapes read; what the grid does not name is 1; only
- * in a grid without ep and etp is etp not given, and then is tp. Nothing to do in the short form. */
+ * in a grid without ep and etp is etp not given, and then is tp. Nothing to do in the short form.
+ */
 void pgr_plan_name_sizes(const pgr_plan *plan, pgr_spec *spec);
 
 /* The size of an axis of any view by name ("tp", "edp"); 0 for an unknown name, or where what

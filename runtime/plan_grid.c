@@ -56,7 +56,8 @@ static bool is_name(const char *name) {
 static void tell_names_of(const declared *d, pgr_problems *found) {
     const pgr_grid *grid = d->grid;
     if (grid->count > PGR_AXES_MAX - 4)
-        pgr_plan_problem(found, PGR_LIMIT, "PG045", d->path, "join axes that no group tells apart",
+        pgr_plan_problem(found, PGR_INVALID, "PG045", d->path,
+                         "join axes that no group tells apart",
                          "the %s view has %" PRId64 " axes, and at most %d are taken", d->name,
                          grid->count, PGR_AXES_MAX - 4);
     for (int64_t i = 0; i < grid->count && i < PGR_AXES_MAX; i++) {
@@ -79,7 +80,7 @@ static void tell_names_of(const declared *d, pgr_problems *found) {
 static bool tell_names(const grid_form *form, pgr_problems *found) {
     const pgr_spec *spec = form->spec;
     if (spec->parallel.views.count > MOST_VIEWS)
-        pgr_plan_problem(found, PGR_LIMIT, "PG045", "parallel.views", "leave some views out",
+        pgr_plan_problem(found, PGR_INVALID, "PG045", "parallel.views", "leave some views out",
                          "parallel.views has %" PRId64 " views, and at most %d are taken",
                          spec->parallel.views.count, MOST_VIEWS);
     for (int i = 0; i < form->count; i++) {

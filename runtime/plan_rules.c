@@ -323,7 +323,7 @@ static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
     }
     snprintf(paths, sizeof paths, "parallel.hierarchical_cp %s", size_keys(plan, "parallel.cp"));
     if (levels->count > PGR_LEVELS_MAX)
-        pgr_plan_problem(found, PGR_LIMIT, "PG027", "parallel.hierarchical_cp",
+        pgr_plan_problem(found, PGR_INVALID, "PG027", "parallel.hierarchical_cp",
                          "leave levels of 1 out",
                          "hierarchical_cp has %" PRId64 " levels, and at most %d are taken",
                          levels->count, PGR_LEVELS_MAX);
@@ -367,12 +367,9 @@ static void divisors_text(int64_t value, char *out, size_t bytes) {
 static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
     int64_t instances = s->parallel.optimizer_instances;
     int64_t dp = pgr_plan_axis_size(plan, "dp"), cp = pgr_plan_axis_size(plan, "cp");
-    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = dp * cp;
-    bool experts = plan->general ? edp > 0 : plan->view_count == 2;
-    int64_t common = experts ? pgr_greatest_divisor(ranks, edp) : ranks;
-    if (ranks == 0 || (experts && edp == 0))
-        return;
-    if (ranks % instances != 0 || common % instances != 0) {
+    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = pgr_layout_product(dp, cp, 1);
+    int64_t common = pgr_greatest_divisor(ranks, edp);    /* of the one that is known */
+    if (ranks % instances != 0 || edp % instances != 0) { /* 0: not known, and not told */
         char list[160], help[224];
         bool dense = ranks % instances != 0;
         divisors_text(common, list, sizeof list);
@@ -517,6 +514,10 @@ pgr_status pgr_plan_check(const pgr_spec *spec, int64_t world_size, pgr_plan *pl
         pgr_grid_plan(spec, world_size, plan, &found);
     else
         plan_order(spec, world_size, plan, &found);
+    if (!plan->general && spec->parallel.views.count > 0)
+        pgr_plan_problem(&found, PGR_INVALID, "PG047", "parallel.views",
+                         "give the axes of the whole world in parallel.grid",
+                         "parallel.views are views of a grid, and parallel.grid is missing");
     tell_families(spec, plan, &found);
     return list->out_of_memory && found.status != PGR_OK ? PGR_LIMIT : found.status;
 }

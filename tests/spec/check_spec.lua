@@ -130,7 +130,7 @@ describe("pgrun explain", function()
   end)
 
   local unknown = {
-    { "PG045", 'there is no code "PG045"; the nearest are PG043 and PG050' },
+    { "PG061", 'there is no code "PG061"; the nearest are PG060 and PG070' },
     { "PG999", 'there is no code "PG999"; the nearest is PG072' },
     { "heads", 'there is no code "heads"; codes go from PG001 to PG072' },
   }

@@ -154,8 +154,8 @@ local bad = {
     "FILE:1:30: parallel.grid: found 2 axes without a size; allowed: at most one" },
   { "return { parallel = { grid = { {'tp', 2}, {'tp'} } } }",
     'FILE:1:44: parallel.grid[2][1]: found "tp"; allowed: each axis once' },
-  { "return { parallel = { views = { a = { {'ep', 0} } } } }",
-    "FILE:1:46: parallel.views.a[1][2]: found 0; allowed: " .. SIZE },
+  { "return { parallel = { grid = { {'dp'} }, views = { a = { {'ep', 0} } } } }",
+    "FILE:1:65: parallel.views.a[1][2]: found 0; allowed: " .. SIZE },
   { "return { parallel = {}, run = { nccl = { tp = { max_cta = 1 } } } }",
     "FILE:1:49: run.nccl.tp.max_cta: found an unknown key; allowed: max_ctas, cga_cluster_size, traffic_class, "
       .. "split_share, high_priority, net_name; did you mean `max_ctas`?" },

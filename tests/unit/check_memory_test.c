@@ -129,8 +129,9 @@ static char *read_text(const char *name) {
 
 static const char every_list[] =
     "return { world_size = 16,\n"
-    "  parallel = { tp = 2, pp = 2, stage_layers = { 1, 2 }, hierarchical_cp = { 2, 2 }, cp = 4,\n"
-    "    grid = { {'tp', 2}, {'dp'} }, views = { b = { {'ep', 2} }, a = { {'dp'} } } },\n"
+    "  parallel = { stage_layers = { 1, 2 }, hierarchical_cp = { 2, 2 },\n"
+    "    grid = { {'tp', 2}, {'cp', 4}, {'pp', 2}, {'dp'} },\n"
+    "    views = { b = { {'ep', 2}, {'edp'} }, a = { {'x'} } } },\n"
     "  model = { hidden = 64, heads = 4, layers = 3, seq_len = 100, ffn = 128 },\n"
     "  moe = { experts = 4, layer_pattern = { 1, 0, 1 } },\n"
     "  padding = { sequence = function(q) return q.tp * q.cp * 2 end, packed = { 3, 4 } },\n"
@@ -289,7 +290,7 @@ static void a_config_that_catches(void **state) {
 /* Loading, as groups and a run do: the problems are one message. */
 static void sweep_load(const char *text, pgr_status expected) {
     static pgr_error wanted, got;
-    static const char *const sets[] = {"parallel.cp=2", "run.workloads={mlp,\"router\"}"};
+    static const char *const sets[] = {"parallel.pp_split=1", "run.workloads={mlp,\"router\"}"};
     long held = live;
     for (int for_good = 0; for_good < 2; for_good++) {
         long limits = 0;

@@ -91,38 +91,9 @@ static void all_at_once(void **state) {
     assert_int_equal(wrong, 0);
 }
 
-/* Groups and runs refuse the general grid; a layout of it is not called good here either. */
-static void the_general_grid_is_refused(void **state) {
-    (void)state;
-    for (int keys = 1; keys < 4; keys++) {
-        pgr_spec spec;
-        pgr_diagnostics found = {0};
-        int64_t world;
-        pgr_spec_init(&spec);
-        if (keys & 1) {
-            spec.parallel.grid.axes = calloc(1, sizeof *spec.parallel.grid.axes);
-            spec.parallel.grid.count = 1;
-        }
-        if (keys & 2) {
-            spec.parallel.views.items = calloc(1, sizeof *spec.parallel.views.items);
-            spec.parallel.views.count = 1;
-        }
-        pgr_check(&spec, 8, &world, &found);
-        assert_int_equal(world, 8);
-        assert_int_equal(found.count, 1);
-        assert_string_equal(found.items[0].rule->code, "PG007");
-        assert_int_equal(found.items[0].severity, PGR_ERROR);
-        assert_int_equal(found.items[0].path_count, keys == 3 ? 2 : 1);
-        assert_string_equal(found.items[0].paths[0], keys & 1 ? "parallel.grid" : "parallel.views");
-        pgr_diagnostics_free(&found);
-        pgr_spec_free(&spec);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_at_once),
-        cmocka_unit_test(the_general_grid_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 
 static const char whole_config[] =
-    "local p = { tp = 2, order = 'tp-cp-ep-dp-pp', stage_layers = { 1, 2 },\n"
+    "local p = { vpp = 2, stage_layers = { 1, 2 },\n"
     "            grid = { {'tp', 2}, {'dp'} }, views = { b = { {'ep', 2} }, a = { {'dp'} } } }\n"
-    "for k, v in pairs({ a = 1, b = 2 }) do p.tp = p.tp * math.random(1, 1) end\n"
+    "for k, v in pairs({ a = 1, b = 2 }) do p.vpp = p.vpp * math.random(1, 1) end\n"
     "assert(pcall(string.format, '%s %d', 'x', 1))\n"
     "return { parallel = p, model = { hidden = 64, seq_len = 100 },\n"
     "         padding = { sequence = function(q) return q.tp * 4 end, packed = { 3, 4 } },\n"
@@ -54,7 +54,7 @@ static bool load_failing(long k, bool for_good, const char *text, int expected_w
     static pgr_error error;
     failing state = {k, for_good, false, 0};
     pgr_sandbox sandbox = {.allocate = failing_allocate, .allocate_context = &state};
-    const char *sets[] = {"parallel.cp=2", "run.workloads={mlp,\"router\"}"};
+    const char *sets[] = {"parallel.pp_split=2", "run.workloads={mlp,\"router\"}"};
     pgr_spec spec;
     memset(&spec, 0x5a, sizeof spec);
     pgr_status status =
@@ -186,7 +186,8 @@ static void test_digest_sees_every_field(void **state) {
 
 static void test_digest_ignores_how_it_was_written(void **state) {
     (void)state;
-    pgr_spec a = loaded("return { parallel = { tp = 1, views = { x = {{'a'}}, y = {{'b'}} } } }");
+    pgr_spec a =
+        loaded("return { parallel = { vpp = nil, views = { x = {{'a'}}, y = {{'b'}} } } }");
     pgr_spec b =
         loaded("local t = {} t.y = {{'b'}} t.x = {{'a'}} return { parallel = { views = t } }");
     assert_true(pgr_spec_digest(&a) == pgr_spec_digest(&b));

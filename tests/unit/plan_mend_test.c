@@ -134,7 +134,7 @@ static const char *after(const char *text, const char *prefix) {
     return strncmp(text, prefix, length) == 0 ? text + length : NULL;
 }
 
-/* "96 and 112", "5 or 10", "64": each value tried by itself. */
+/* "96 and 112", "5 or 10", "1, 2 or 4", "64": each value tried by itself. */
 static const char *try_values(const attempt *a, const pgr_spec *base, const char *name,
                               size_t length, const char *text) {
     for (;;) {
@@ -145,6 +145,7 @@ static const char *try_values(const attempt *a, const pgr_spec *base, const char
         apply(a, &changed);
         const char *more = after(end, " and ");
         more = more ? more : after(end, " or ");
+        more = more ? more : after(end, ", ");
         if (more == NULL || *more < '0' || *more > '9')
             return end;
         text = more;
@@ -211,7 +212,7 @@ static const char *try_way(const attempt *a, pgr_spec *base, const char *text) {
         apply(a, &changed);
         rest = after(rest + length, " out");
         assert_non_null(rest);
-    } else if ((rest = strstr(text, " can be ")) != NULL && strcspn(text, " ") < 4) {
+    } else if ((rest = strstr(text, " can be ")) != NULL && strcspn(text, " ") < 20) {
         rest = try_values(a, base, text, strcspn(text, " "), rest + strlen(" can be "));
     } else {
         rest = strstr(text, ", as in "); /* the hint of an order */

@@ -271,7 +271,7 @@ static void without_the_expert_view(void **state) {
     assert_int_equal(pgr_plan_create(&spec, 12, &plan, &error), PGR_OK);
     assert_int_equal(plan.view_count, 1);
     assert_string_equal(plan.order, "pp-dp-cp");
-    assert_int_equal(pgr_plan_family_count(&plan), 9);
+    assert_int_equal(pgr_plan_family_count(&plan), 12);
     assert_int_equal(pgr_plan_family_find(&plan, "ep", &family, &error), PGR_INVALID);
     assert_non_null(strstr(error.message, "parallel.expert_view = false"));
     pgr_spec_free(&spec);
@@ -326,11 +326,15 @@ static void unknown_families(void **state) {
          "expert view (etp ep edp pp)",
          PGR_INVALID},
         {"tp-tp", "must name different axes of one view", PGR_INVALID},
-        {"embedding", "\"embedding\" is not there yet", PGR_UNSUPPORTED},
-        {"position-embedding", "\"position-embedding\" is not there yet", PGR_UNSUPPORTED},
-        {"optimizer-instance", "\"optimizer-instance\" is not there yet", PGR_UNSUPPORTED},
-        {"cp/0", "\"cp/0\" is not there yet", PGR_UNSUPPORTED},
-        {"dp-cp/hybrid4", "\"dp-cp/hybrid4\" is not there yet", PGR_UNSUPPORTED},
+        {"embeding", "did you mean \"embedding\"?", PGR_INVALID},
+        {"cp/0", "needs parallel.hierarchical_cp, which is not given", PGR_INVALID},
+        {"dp-cp/hybrid4", "needs parallel.hybrid_cp = true", PGR_INVALID},
+        {"dp-cp/intra", "needs parallel.optimizer_instances above 1", PGR_INVALID},
+        {"edp/inter", "needs parallel.optimizer_instances above 1", PGR_INVALID},
+        {"cp/-1", "unknown family \"cp/-1\"", PGR_INVALID},
+        {"cp/00", "unknown family \"cp/00\"", PGR_INVALID},
+        {"dp-cp/hybrid", "unknown family \"dp-cp/hybrid\"", PGR_INVALID},
+        {"tp/intra", "unknown family \"tp/intra\"", PGR_INVALID},
     };
     pgr_spec spec;
     pgr_plan plan;
