@@ -161,6 +161,12 @@ static uint32_t broken_by_world(const pgr_layout *l) {
     return broken;
 }
 
+/* PG028 and PG048; ranks that are not known are 0, which anything divides. */
+static bool shares_broken(const pgr_layout *l) {
+    int64_t ranks = l->dense[PGR_DP] * l->dense[PGR_CP];
+    return !pgr_shares_fit(l->spec, ranks, l->spec->parallel.expert_view ? l->expert[PGR_DP] : 0);
+}
+
 bool pgr_layout_needs_dp(const pgr_layout *l) {
     return !l->named[PGR_DP] && (l->dense[PGR_DP] == 0 || l->expert[PGR_DP] == 0) &&
            l->dense[PGR_DP] <= 1 && l->expert[PGR_DP] <= 1 && l->unit > 0 && l->world > 0 &&
@@ -219,6 +225,8 @@ pgr_layout pgr_layout_of(const pgr_spec *spec, int64_t world_size) {
         l.broken |= PGR_PG013;
     else if (l.dense_missing || l.expert_missing || pgr_layout_needs_dp(&l))
         l.broken |= PGR_PG014;
+    if (shares_broken(&l))
+        l.broken |= PGR_PG028;
     if (spec->parallel.vpp != PGR_NIL && l.dense[PGR_PP] == 1)
         l.broken |= PGR_PG017;
     return l;

@@ -27,7 +27,8 @@ enum {
     PGR_PG016 = 1u << 6,
     PGR_PG017 = 1u << 7,
     PGR_PG018 = 1u << 8,
-    PGR_PG019 = 1u << 9
+    PGR_PG019 = 1u << 9,
+    PGR_PG028 = 1u << 10 /* or PG048 */
 };
 
 /* Everything the rules talk about. A size that is not known is 0. */

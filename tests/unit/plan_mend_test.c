@@ -212,6 +212,8 @@ static const char *try_way(const attempt *a, pgr_spec *base, const char *text) {
         apply(a, &changed);
         rest = after(rest + length, " out");
         assert_non_null(rest);
+    } else if (strcmp(text, "...") == 0) { /* a list that goes on */
+        rest = text + 3;
     } else if ((rest = strstr(text, " can be ")) != NULL && strcspn(text, " ") < 20) {
         rest = try_values(a, base, text, strcspn(text, " "), rest + strlen(" can be "));
     } else {
