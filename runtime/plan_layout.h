@@ -90,6 +90,12 @@ void pgr_view_add(pgr_view *view, const char *name, int64_t size, int64_t stride
  * PG046); what is not known is 0 in *plan. `world_size` as in pgr_plan_create. */
 void pgr_grid_plan(const pgr_spec *spec, int64_t world_size, pgr_plan *plan, pgr_problems *found);
 
+/* ---- parts of groups (plan_parts.c) ---- */
+
+/* Copies into the plan what families are made of beside axes, and tells where it does not fit the
+ * axes: PG025, PG027, PG028, PG048. Sizes that are not known are not told of. */
+void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found);
+
 /* Whether the data-parallel ranks share the optimizer's instances and the hybrid groups out: PG028
  * and PG048. */
 bool pgr_shares_fit(const pgr_spec *spec, int64_t data_ranks, int64_t expert_data_ranks);

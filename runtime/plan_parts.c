@@ -1,0 +1,130 @@
+/* plan_parts.c - what families are made of beside axes: the split of the pipeline, levels of
+ * context parallelism, optimizer instances and hybrid groups; and the rules that they keep: PG025,
+ * PG027, PG028 and PG048. */
+#include "plan_layout.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
+    int64_t instances = s->parallel.optimizer_instances;
+    return instances >= 1 && data_ranks % instances == 0 && expert_data_ranks % instances == 0 &&
+           !(s->parallel.hybrid_cp && data_ranks % 2 != 0);
+}
+
+/* The keys that a size of the plan comes from. */
+static const char *size_keys(const pgr_plan *plan, const char *of_short_form) {
+    return plan->general ? "parallel.grid" : of_short_form;
+}
+
+static void tell_split(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    int64_t split = s->parallel.pp_split, pp = pgr_plan_axis_size(plan, "pp");
+    char help[64] = "leave pp_split out", paths[64];
+    if (split == PGR_NIL || pp == 0 || (split >= 1 && split < pp))
+        return;
+    snprintf(paths, sizeof paths, "parallel.pp_split %s", size_keys(plan, "parallel.pp"));
+    if (pp == 2)
+        snprintf(help, sizeof help, "take pp_split = 1");
+    else if (pp > 2)
+        snprintf(help, sizeof help, "pp_split can be 1 to %" PRId64, pp - 1);
+    pgr_plan_problem(found, PGR_INVALID, "PG025", paths, help,
+                     "pp_split = %" PRId64 " is out of range for pp = %" PRId64, split, pp);
+}
+
+static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    const pgr_list *levels = &s->parallel.hierarchical_cp;
+    int64_t product = 1, before = 1, cp = pgr_plan_axis_size(plan, "cp");
+    char paths[64], help[128] = "leave hierarchical_cp out";
+    for (int64_t i = 0; i < levels->count && product > 0; i++) {
+        before = product;
+        product = pgr_layout_product(product, levels->items[i], 1);
+    }
+    snprintf(paths, sizeof paths, "parallel.hierarchical_cp %s", size_keys(plan, "parallel.cp"));
+    if (levels->count > PGR_LEVELS_MAX)
+        pgr_plan_problem(found, PGR_INVALID, "PG027", "parallel.hierarchical_cp",
+                         "leave levels of 1 out",
+                         "hierarchical_cp has %" PRId64 " levels, and at most %d are taken",
+                         levels->count, PGR_LEVELS_MAX);
+    if (levels->count == 0 || cp == 0 || product == cp)
+        return;
+    if (cp % before == 0)
+        snprintf(help, sizeof help, "make the last level %" PRId64 ", or leave hierarchical_cp out",
+                 cp / before);
+    if (product > 0)
+        pgr_plan_problem(found, PGR_INVALID, "PG027", paths, help,
+                         "the levels of hierarchical_cp multiply to %" PRId64 ", and cp = %" PRId64,
+                         product, cp);
+    else
+        pgr_plan_problem(found, PGR_INVALID, "PG027", paths, "leave hierarchical_cp out",
+                         "the levels of hierarchical_cp multiply to more than fits in 63 bits, and "
+                         "cp = %" PRId64,
+                         cp);
+}
+
+/* The divisors of `value`, "1, 2, 4 or 8", those beyond the twelfth left out. */
+static void divisors_text(int64_t value, char *out, size_t bytes) {
+    enum { SHOWN = 12 };
+    const int64_t most = INT64_C(1) << 16; /* looked at; each is a division */
+    int64_t found[SHOWN + 1];
+    size_t used = 0;
+    int count = 0;
+    for (int64_t d = 1; d <= value && d <= most && count <= SHOWN; d++)
+        if (value % d == 0)
+            found[count++] = d;
+    bool more = count > SHOWN || (value > most && count <= SHOWN);
+    for (int i = 0; i < count && i < SHOWN && used < bytes; i++)
+        used += (size_t)snprintf(out + used, bytes - used, "%s%" PRId64,
+                                 i == 0                    ? ""
+                                 : i == count - 1 && !more ? " or "
+                                                           : ", ",
+                                 found[i]);
+    if (more && used < bytes)
+        snprintf(out + used, bytes - used, ", ...");
+}
+
+static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    int64_t instances = s->parallel.optimizer_instances;
+    int64_t dp = pgr_plan_axis_size(plan, "dp"), cp = pgr_plan_axis_size(plan, "cp");
+    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = pgr_layout_product(dp, cp, 1);
+    int64_t common = pgr_greatest_divisor(ranks, edp);    /* of the one that is known */
+    if (ranks % instances != 0 || edp % instances != 0) { /* 0: not known, and not told */
+        char list[160], help[224];
+        bool dense = ranks % instances != 0;
+        divisors_text(common, list, sizeof list);
+        snprintf(help, sizeof help, "optimizer_instances can be %s", list);
+        pgr_plan_problem(found, PGR_INVALID, "PG028",
+                         plan->general ? "parallel.optimizer_instances world_size parallel.grid"
+                         : dense
+                             ? "parallel.optimizer_instances world_size parallel.tp parallel.pp"
+                             : "parallel.optimizer_instances world_size parallel.etp parallel.ep "
+                               "parallel.pp",
+                         help, "optimizer_instances = %" PRId64 " does not divide %s = %" PRId64,
+                         instances, dense ? "dp * cp" : "edp", dense ? ranks : edp);
+    }
+    if (s->parallel.hybrid_cp && ranks % 2 != 0)
+        pgr_plan_problem(found, PGR_INVALID, "PG048",
+                         plan->general ? "parallel.hybrid_cp world_size parallel.grid"
+                                       : "parallel.hybrid_cp world_size parallel.tp parallel.pp",
+                         "leave hybrid_cp out",
+                         "hybrid_cp needs an even number of data and context parallel ranks, and "
+                         "dp * cp = %" PRId64 " * %" PRId64 " = %" PRId64,
+                         dp, cp, ranks);
+}
+
+/* What families are made of beside axes. */
+static void copy(const pgr_spec *spec, pgr_plan *plan) {
+    const pgr_list *levels = &spec->parallel.hierarchical_cp;
+    plan->rank_offset = spec->parallel.rank_offset;
+    plan->pp_split = spec->parallel.pp_split;
+    plan->optimizer_instances = spec->parallel.optimizer_instances;
+    plan->hybrid_cp = spec->parallel.hybrid_cp;
+    for (int64_t i = 0; i < levels->count && i < PGR_LEVELS_MAX; i++)
+        plan->levels[plan->level_count++] = levels->items[i];
+}
+
+void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found) {
+    copy(spec, plan);
+    tell_split(spec, plan, found);
+    tell_levels(spec, plan, found);
+    tell_shares(spec, plan, found);
+}
