@@ -9,7 +9,7 @@
 #include <string.h>
 
 enum {
-    MOST_WORLDS = 4096, /* multiples of the unit that are tried */
+    MOST_WORLDS = 256, /* multiples of the unit that are tried */
     MOST_VIEWS = PGR_VIEWS_MAX - 1
 };
 
@@ -292,7 +292,9 @@ static void tell_sizes(grid_form *form, pgr_problems *found) {
             continue;
         int64_t open = open_axis(form, view, &open_count);
         product_text(form, view, sizes, sizeof sizes);
-        worlds_help(form, help, sizeof help);
+        help[0] = '\0';
+        if (!found->list->bare)
+            worlds_help(form, help, sizeof help);
         snprintf(paths, sizeof paths, "%s world_size", d->path);
         if (open >= 0)
             pgr_plan_problem(found, PGR_INVALID, "PG044", paths, help,

@@ -186,6 +186,36 @@ local attacks = {
   { "a first line for a shell", "#!/bin/sh\nrm -rf /\n", "PG002", "syntax error" },
   { "a hundred local names too many", ("local a "):rep(300), "PG002", "too many local variables" },
 
+  -- The general grid: views that no world makes, and families without end.
+  { "a grid of sizes that do not fit",
+    "return { parallel = { grid = { { 'a', 2^40 // 1 | 0 }, { 'b', 1 << 40 }, { 'dp' } } } }", "PG019", "63 bits" },
+  { "seven views that share nothing", [[
+    local views = {}
+    for v = 1, 7 do
+      local view = {}
+      for a = 1, 11 do view[a] = { "v" .. v .. "a" .. a, ({ 2, 3, 5, 7, 11, 13, 17 })[v] } end
+      view[12] = { "open" .. v }
+      views["view" .. v] = view
+    end
+    return { parallel = { grid = { { "tp", 2 }, { "dp" } }, views = views } }]], "PG019", "63 bits" },
+  { "views that only a huge world makes", [[
+    local views, primes = {}, { 8191, 131071, 524287 }
+    for v, prime in ipairs(primes) do views["view" .. v] = { { "a" .. v, prime }, { "open" .. v } } end
+    return { world_size = 1 << 40, parallel = { grid = { { "tp", 2 }, { "dp" } }, views = views,
+                                                optimizer_instances = 1 << 39, hybrid_cp = true },
+             model = { heads = 52, layers = 31, ffn = 101, hidden = 100 } }]], "PG044", "is not divisible" },
+  { "the smallest world of many optimizer instances",
+    "return { parallel = { grid = { { 'tp', 3 }, { 'dp' } }, optimizer_instances = 1 << 40 } }", "PG028", nil },
+  { "a thousand levels of context parallelism", [[
+    local levels = {}
+    for i = 1, 1000 do levels[i] = 1 end
+    return { world_size = 8, parallel = { hierarchical_cp = levels } }]], "PG027", "1000 levels" },
+  { "an axis named like a family of another",
+    "return { world_size = 8, parallel = { grid = { { 'dp-cp/intra', 8 } } } }", "PG045", "no name of an axis" },
+  { "a view named like a path",
+    "return { world_size = 8, parallel = { grid = { { 'dp' } }, views = { ['../x'] = { { 'ep' } } } } }",
+    "PG045", "no name of a view" },
+
   -- Files.
   { "a file of 100 MB", function(path) return "truncate -s 100M " .. path end, "PG001", "104857600 bytes" },
   { "a file of 1 TB", function(path) return "truncate -s 1T " .. path end, "PG001", "1099511627776 bytes" },
