@@ -338,33 +338,48 @@ static void tell_shared(const grid_form *form, const pgr_plan *plan, int a, int 
 
 /* ---- the plan ---- */
 
+void pgr_grid_lay_out(const pgr_grid *axes, const char *name, bool laid_out, pgr_view *view) {
+    int64_t stride = laid_out ? 1 : 0;
+    snprintf(view->name, sizeof view->name, "%s", name);
+    view->axis_count = 0;
+    for (int64_t i = 0; i < axes->count; i++) {
+        pgr_axis *axis = &view->axes[view->axis_count++];
+        memcpy(axis->name, axes->axes[i].name, sizeof axis->name);
+        axis->size = axes->axes[i].size;
+        axis->stride = stride;
+        stride = pgr_layout_product(stride, axis->size, 1);
+    }
+}
+
 /* Axes of Megatron-Core's that no view names have size 1, as in the short form. */
-static void add_implied(const grid_form *form, pgr_view *dense, int64_t stride) {
+static void add_implied(const grid_form *form, pgr_grid *dense) {
     static const char *const implied[] = {"tp", "cp", "dp", "pp"};
-    for (size_t i = 0; i < sizeof implied / sizeof implied[0]; i++)
-        if (!has_axis(form, implied[i]))
-            pgr_view_add(dense, implied[i], 1, stride);
+    for (size_t i = 0; i < sizeof implied / sizeof implied[0]; i++) {
+        if (has_axis(form, implied[i]))
+            continue;
+        pgr_grid_axis *axis = &dense->axes[dense->count++];
+        snprintf(axis->name, sizeof axis->name, "%s", implied[i]);
+        axis->size = 1;
+    }
 }
 
 static void build(const grid_form *form, pgr_plan *plan) {
     plan->world_size = form->world;
     plan->view_count = form->count;
     for (int view = 0; view < form->count; view++) {
-        const pgr_grid *grid = form->views[view].grid;
-        pgr_view *built = &plan->views[view];
-        int64_t stride = 1;
-        snprintf(built->name, sizeof built->name, "%s", form->views[view].name);
-        for (int64_t i = 0; i < grid->count; i++) {
-            int64_t size = form->sizes[view][i];
-            pgr_view_add(built, grid->axes[i].name, size, stride);
-            stride = pgr_layout_product(stride, size, 1);
+        pgr_grid_axis axes[PGR_AXES_MAX];
+        pgr_grid solved = {.count = form->views[view].grid->count, .axes = axes};
+        for (int64_t i = 0; i < solved.count; i++) {
+            axes[i] = form->views[view].grid->axes[i];
+            axes[i].size = form->sizes[view][i];
             if (view == 0) {
                 strcat(plan->order, i == 0 ? "" : "-");
-                strcat(plan->order, grid->axes[i].name);
+                strcat(plan->order, axes[i].name);
             }
         }
         if (view == 0)
-            add_implied(form, built, stride);
+            add_implied(form, &solved);
+        pgr_grid_lay_out(&solved, form->views[view].name, true, &plan->views[view]);
     }
 }
 

@@ -81,10 +81,12 @@ void pgr_plan_problem(pgr_problems *found, pgr_status status, const char *code, 
 /* A world below 1, or ranks that do not fit with rank_offset: PG019. */
 void pgr_tell_ranks(const pgr_spec *spec, int64_t world, bool assumed, pgr_problems *found);
 
-/* Adds an axis that varies slower than those that are there; a stride of 0 is not known. */
-void pgr_view_add(pgr_view *view, const char *name, int64_t size, int64_t stride);
-
 /* ---- the general form (plan_grid.c) ---- */
+
+/* Lays the axes of a view out, the first varying fastest, once all sizes are set. What lies behind
+ * an axis of unknown size (0) has no stride (0), and nothing has where the view is not `laid_out`.
+ */
+void pgr_grid_lay_out(const pgr_grid *axes, const char *name, bool laid_out, pgr_view *view);
 
 /* Makes the plan of spec->parallel.grid and views, or tells why there is none (PG019, PG044 to
  * PG046); what is not known is 0 in *plan. `world_size` as in pgr_plan_create. */

@@ -288,27 +288,22 @@ static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, pgr_problem
 
 /* ---- the plan ---- */
 
-void pgr_view_add(pgr_view *view, const char *name, int64_t size, int64_t stride) {
-    pgr_axis *axis = &view->axes[view->axis_count++];
-    snprintf(axis->name, sizeof axis->name, "%s", name);
-    axis->size = size;
-    axis->stride = stride;
-}
-
-/* Lays the axes of a view out: those that order names, then the rest, all of size 1. What lies
- * behind an axis of unknown size has no stride. */
-static void build_view(const pgr_layout *l, const char *const names[PGR_ORDER_AXES],
+/* The short form is a front end: it writes a view of the general form, from the axes that order
+ * names and then the rest, all of size 1. */
+static void write_view(const pgr_layout *l, const char *const names[PGR_ORDER_AXES],
                        const int64_t sizes[PGR_ORDER_AXES], const char *name, bool laid_out,
                        pgr_view *view) {
-    int64_t stride = laid_out ? 1 : 0;
-    snprintf(view->name, sizeof view->name, "%s", name);
+    pgr_grid_axis axes[PGR_ORDER_AXES];
+    pgr_grid grid = {.axes = axes};
     for (int i = 0; i < l->axis_count + PGR_ORDER_AXES; i++) {
         int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
         if (names[axis] == NULL || (i >= l->axis_count && l->named[axis]))
             continue;
-        pgr_view_add(view, names[axis], sizes[axis], stride);
-        stride = pgr_layout_product(stride, sizes[axis], 1);
+        pgr_grid_axis *written = &axes[grid.count++];
+        snprintf(written->name, sizeof written->name, "%s", names[axis]);
+        written->size = sizes[axis];
     }
+    pgr_grid_lay_out(&grid, name, laid_out, view);
 }
 
 static void build(const pgr_layout *l, pgr_plan *plan) {
@@ -318,9 +313,9 @@ static void build(const pgr_layout *l, pgr_plan *plan) {
     plan->world_size_assumed = l->world_assumed;
     plan->view_count = l->spec->parallel.expert_view ? 2 : 1;
     memcpy(plan->order, l->order, sizeof l->order);
-    build_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan->views[PGR_VIEW_DENSE]);
+    write_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan->views[PGR_VIEW_DENSE]);
     if (plan->view_count == 2)
-        build_view(l, pgr_expert_names, l->expert, "expert", expert_out,
+        write_view(l, pgr_expert_names, l->expert, "expert", expert_out,
                    &plan->views[PGR_VIEW_EXPERT]);
 }
 
