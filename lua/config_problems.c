@@ -1,14 +1,12 @@
 /* config_problems.c - problems of a config: collecting, placing, sorting and telling them. */
 #include "config_reader.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PROBLEMS_MAX 200 /* listed of one config */
-#define WORD_MAX 63
 
 bool pgr_problem_fits(pgr_reader *reader) {
     bool fits = reader->problem_count < PROBLEMS_MAX;
@@ -50,44 +48,13 @@ void pgr_text_clean(char *out, size_t bytes, const char *text, size_t length) {
 
 /* ---- the nearest name ---- */
 
-/* Edits (insert, remove, replace, swap of neighbours) from a to b, without regard to case. */
-static int edits_between(const char *a, const char *b) {
-    int rows[3][WORD_MAX + 1];
-    size_t n = strlen(a), m = strlen(b);
-    if (n > WORD_MAX || m > WORD_MAX)
-        return WORD_MAX;
-    int *before = rows[0], *last = rows[1], *row = rows[2];
-    for (size_t j = 0; j <= m; j++)
-        last[j] = (int)j;
-    for (size_t i = 1; i <= n; i++) {
-        row[0] = (int)i;
-        for (size_t j = 1; j <= m; j++) {
-            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
-            int least = last[j - 1] + (x != y);
-            if (last[j] + 1 < least)
-                least = last[j] + 1;
-            if (row[j - 1] + 1 < least)
-                least = row[j - 1] + 1;
-            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
-                tolower((unsigned char)a[i - 2]) == y && before[j - 2] + 1 < least)
-                least = before[j - 2] + 1;
-            row[j] = least;
-        }
-        int *free_row = before;
-        before = last;
-        last = row;
-        row = free_row;
-    }
-    return last[m];
-}
-
 pgr_nearest pgr_nearest_start(const char *word) {
     size_t length = strlen(word);
     return (pgr_nearest){word, NULL, (int)(length < 30 ? (length + 2) / 3 : 10) + 1};
 }
 
 void pgr_nearest_offer(pgr_nearest *nearest, const char *candidate) {
-    int edits = edits_between(nearest->word, candidate);
+    int edits = pgr_name_edits(nearest->word, candidate);
     if (edits < nearest->edits) {
         nearest->edits = edits;
         nearest->best = candidate;

@@ -54,35 +54,9 @@ static const char *command_text(pgr_command command) {
 
 /* ---- nearest names ------------------------------------------------------------------------- */
 
-/* Edits (insert, delete, replace a character) from `a` to `b`; names here are short. */
-static int edit_distance(const char *a, const char *b) {
-    enum { LONGEST = 31 };
-    size_t m = strlen(a), n = strlen(b);
-    int row[LONGEST + 1];
-    if (m > LONGEST || n > LONGEST)
-        return LONGEST;
-    for (size_t j = 0; j <= n; j++)
-        row[j] = (int)j;
-    for (size_t i = 1; i <= m; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i;
-        for (size_t j = 1; j <= n; j++) {
-            int above = row[j];
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            if (above + 1 < best)
-                best = above + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-            diagonal = above;
-        }
-    }
-    return row[n];
-}
-
 /* Close enough to be what was meant: at most two edits, or a third of the name. */
 static bool close_to(const char *word, const char *name, int *best) {
-    int distance = edit_distance(word, name);
+    int distance = pgr_name_edits(word, name);
     int allowed = (int)strlen(name) / 3;
     if (distance > (allowed < 2 ? allowed : 2) || distance >= *best)
         return false;

@@ -394,33 +394,12 @@ pgr_family pgr_plan_family_at(const pgr_plan *plan, int32_t index) {
 
 /* ---- refusals ---- */
 
-/* Edit distance of two short names, for "did you mean". */
-static int edit_distance(const char *a, const char *b) {
-    int row[PGR_NAME_MAX + 1];
-    int length = (int)strnlen(b, PGR_NAME_MAX);
-    for (int j = 0; j <= length; j++)
-        row[j] = j;
-    for (int i = 1; a[i - 1] != '\0'; i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= length; j++) {
-            int above = row[j];
-            int best = diagonal + (a[i - 1] != b[j - 1]);
-            best = above + 1 < best ? above + 1 : best;
-            best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-            row[j] = best;
-            diagonal = above;
-        }
-    }
-    return row[length];
-}
-
 static bool nearest_family(const pgr_plan *plan, const char *name, char nearest[PGR_NAME_MAX]) {
     int nearest_distance = 3; /* further away is no typing mistake */
     int32_t count = pgr_plan_family_count(plan);
     for (int32_t i = 0; i < count; i++) {
         pgr_family known = pgr_plan_family_at(plan, i);
-        int distance = edit_distance(name, known.name);
+        int distance = pgr_name_edits(name, known.name);
         if (distance < nearest_distance) {
             nearest_distance = distance;
             memcpy(nearest, known.name, PGR_NAME_MAX);

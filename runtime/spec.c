@@ -1,6 +1,7 @@
 /* spec.c - defaults, freeing, digest and the small look-ups of pgr_spec, all driven by pgr_keys. */
 #include "spec.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -352,4 +353,35 @@ int64_t pgr_dtype_bytes(pgr_dtype dtype) {
 const char *pgr_workload_name(int64_t workload) {
     static const char *const names[PGR_WORKLOADS] = {"mlp", "router", "context"};
     return workload >= 0 && workload < PGR_WORKLOADS ? names[workload] : "?";
+}
+
+int pgr_name_edits(const char *a, const char *b) {
+    enum { LONGEST = PGR_NAME_MAX - 1 };
+    int rows[3][LONGEST + 1];
+    size_t n = strlen(a), m = strlen(b);
+    if (n > LONGEST || m > LONGEST)
+        return LONGEST;
+    int *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= m; j++)
+        last[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+            int least = last[j - 1] + (x != y);
+            if (last[j] + 1 < least)
+                least = last[j] + 1;
+            if (row[j - 1] + 1 < least)
+                least = row[j - 1] + 1;
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == y && before[j - 2] + 1 < least)
+                least = before[j - 2] + 1;
+            row[j] = least;
+        }
+        int *free_row = before;
+        before = last;
+        last = row;
+        row = free_row;
+    }
+    return last[m];
 }

@@ -205,6 +205,10 @@ void pgr_key_choice_name(const pgr_key *key, int64_t index, char *name);
 /* The index of `name` in the key's choices, or -1. */
 int64_t pgr_key_choice_index(const pgr_key *key, const char *name);
 
+/* Edits (insert, remove, replace, swap of neighbours) that make one name of another, without regard
+ * to case; for "did you mean". 63 where one is longer than a name. */
+int pgr_name_edits(const char *a, const char *b);
+
 /* Sets every field to its default from the table. Any earlier content is not freed. Where memory is
  * short, run.workloads is left empty. */
 void pgr_spec_init(pgr_spec *spec);
