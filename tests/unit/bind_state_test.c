@@ -208,7 +208,7 @@ static void refusals(void **unused) {
     run(refusals_text);
 }
 
-/* A hundred thousand objects in a row leave nothing behind. */
+/* Many objects in a row leave nothing behind. */
 static void objects_are_collected(void **unused) {
     (void)unused;
     run("local pg = ...\n"
@@ -217,6 +217,28 @@ static void objects_are_collected(void **unused) {
         "end\n"
         "collectgarbage() collectgarbage()\n"
         "assert(collectgarbage('count') < before + 64)\n");
+}
+
+/* A group is listed only when it is asked to, and not where that would eat the machine. */
+static void large_groups(void **unused) {
+    (void)unused;
+    pgr_spec usual_spec = spec;
+    pgr_plan usual_plan = plan;
+    pgr_spec_init(&spec);
+    assert_int_equal(pgr_plan_create(&spec, 100000, &plan, NULL), PGR_OK);
+    run("local dp = (...).at(99999).group('dp')\n"
+        "assert(dp.rank == 99999 and dp.next == 0 and #dp.members == 100000)\n"
+        "assert(dp.members[100000] == 99999 and #dp.group_name == 588892)\n");
+    assert_int_equal(pgr_plan_create(&spec, INT64_C(1) << 40, &plan, NULL), PGR_OK);
+    run("local dp = (...).group('dp')\n"
+        "assert(dp.size == 1 << 40 and dp.last == (1 << 40) - 1)\n"
+        "local good, why = pcall(function() return dp.members end)\n"
+        "assert(not good and why:find('1099511627776 ranks is too large to list', 1, true))\n"
+        "good, why = pcall(function() return dp.group_name end)\n"
+        "assert(not good and why:find('too large to list', 1, true))\n");
+    pgr_spec_free(&spec);
+    spec = usual_spec;
+    plan = usual_plan;
 }
 
 /* ---- every allocation fails once ---- */
@@ -305,6 +327,7 @@ int main(void) {
         cmocka_unit_test(what_a_rank_holds),
         cmocka_unit_test(refusals),
         cmocka_unit_test(objects_are_collected),
+        cmocka_unit_test(large_groups),
         cmocka_unit_test(memory_is_short_for_groups),
         cmocka_unit_test(memory_is_short_for_stages),
         cmocka_unit_test(memory_is_short_for_what_a_rank_holds),
