@@ -311,6 +311,7 @@ static void overrides_answer_instead_of_the_plan(void **unused) {
 
     assert_int_equal(pgr_state_override(&state, "pp", 6, 5, NULL), PGR_OK);
     assert_int_equal(pgr_state_stage(&state), 5);
+    assert_int_equal(group_of(&state, "embedding").size, 2); /* of its axis, and another */
     assert_int_equal(pgr_state_stages(&state), 6);
     assert_true(pgr_state_is_last_stage(&state, false));
     assert_int_equal(pgr_state_layers(&state, PGR_NIL, &range, NULL), PGR_OK);
