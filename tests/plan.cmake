@@ -14,11 +14,3 @@ target_include_directories(groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
 target_link_libraries(groups_test PRIVATE pgrun_plan PkgConfig::CMOCKA PkgConfig::JANSSON)
 add_test(NAME unit/groups COMMAND groups_test)
 set_tests_properties(unit/groups PROPERTIES LABELS "unit;plan" TIMEOUT 60)
-
-# The general grid, vLLM's layout as one, and the page that lists each getter of three systems.
-add_test(NAME grid COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
-         tests/spec/grid_spec.lua tests/spec/vllm_spec.lua)
-add_test(NAME getters COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
-         tests/spec/getters_spec.lua)
-set_tests_properties(grid getters PROPERTIES LABELS "plan;docs" TIMEOUT 120
-                     ENVIRONMENT PGRUN_LIBRARY=$<TARGET_FILE:pgrun_shared>)
