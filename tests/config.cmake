@@ -25,3 +25,9 @@ set_tests_properties(config/spec PROPERTIES LABELS config TIMEOUT 120)
 add_test(NAME config/luacats COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/unit/luacats.sh
          $<TARGET_FILE:pgrun> ${PROJECT_SOURCE_DIR}/lua/pgrun.lua)
 set_tests_properties(config/luacats PROPERTIES LABELS config TIMEOUT 20)
+
+# The objects that Lua sees, in a plain Lua state.
+add_executable(bind_state_test unit/bind_state_test.c)
+target_link_libraries(bind_state_test PRIVATE pgrun_bind PkgConfig::CMOCKA)
+add_test(NAME unit/bind_state COMMAND bind_state_test)
+set_tests_properties(unit/bind_state PROPERTIES LABELS "unit;lua" TIMEOUT 120)

@@ -1,6 +1,6 @@
 # The plan and the padding rule: linked against the plan alone, and checked against what
 # Megatron-Core answered.
-foreach(area plan plan_oracle plan_rules plan_check plan_mend padding)
+foreach(area plan plan_oracle plan_rules plan_check plan_mend padding state state_random)
   add_executable(${area}_test unit/${area}_test.c)
   target_link_libraries(${area}_test PRIVATE pgrun_plan PkgConfig::CMOCKA PkgConfig::JANSSON)
   target_compile_definitions(${area}_test PRIVATE PGR_ORACLES="${CMAKE_CURRENT_SOURCE_DIR}/oracles")
