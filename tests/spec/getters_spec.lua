@@ -1,64 +1,10 @@
--- docs/getters.md, walked: each C name is declared and exported, each Lua name is in the binding, each family
--- and key is known, and each name of tests/spec/getters.lua has a row. What is cheap is compared by value too.
+-- docs/getters.md, walked: each C name is declared and exported, each expression of Lua can be asked, each family
+-- and key is known, and each name of tests/spec/getters.lua has a row.
 local shell = require("shell")
 local layout = require("layout")
-local names = require("getters")
+local page = require("getters_page")
 
-local page = layout.slurp("docs/getters.md")
-
--- The page's headings, and the layout whose families its rows may name.
-local short = [[return { world_size = 64, parallel = { tp = 2, cp = 4, pp = 2, ep = 2, etp = 1, pp_split = 1,
-  hierarchical_cp = { 2, 2 }, hybrid_cp = true, optimizer_instances = 2 } }]]
-local with_gtp = [[return { world_size = 128, parallel = {
-  grid = { { "tp", 2 }, { "gtp_remat", 2 }, { "cp", 4 }, { "dp" }, { "pp", 2 } },
-  views = { expert = { { "etp", 1 }, { "ep", 2 }, { "egtp_remat", 2 }, { "edp" }, { "pp" } } },
-  pp_split = 1, hierarchical_cp = { 2, 2 }, hybrid_cp = true, optimizer_instances = 2 } }]]
-local vllm = layout.slurp("configs/examples/vllm.lua")
-local sections = {
-  { heading = "## Megatron-Core", names = names.megatron, config = with_gtp },
-  { heading = "Of releases core_v0.4.0", names = names.former, config = short },
-  { heading = "## vLLM", names = names.vllm_older, config = short },
-  { heading = "Current vLLM", names = names.vllm, config = vllm },
-  { heading = "## MindSpore", names = names.mindspore, config = short },
-  { heading = "## What a rank holds", config = short },
-}
-
--- The words between backticks of a cell.
-local function ticked(cell)
-  local found = {}
-  for word in cell:gmatch("`([^`]+)`") do
-    found[#found + 1] = word
-  end
-  return found
-end
-
--- A row of the page, or nil.
-local function row_of(line)
-  local getter, c, lua, note = line:match("^| `([^`]+)` | (.-) | (.-) | (.*) |$")
-  return getter and { getter = getter, c = c, lua = lua, note = note }
-end
-
--- The rows below each section's heading.
-for i, section in ipairs(sections) do
-  local first = assert(page:find("\n" .. section.heading, 1, true), section.heading)
-  local following = sections[i + 1] and page:find("\n" .. sections[i + 1].heading, 1, true)
-  section.rows = {}
-  for line in page:sub(first, following):gmatch("[^\n]+") do
-    section.rows[#section.rows + 1] = row_of(line)
-  end
-end
-
-local function rows()
-  return coroutine.wrap(function()
-    for _, section in ipairs(sections) do
-      for _, row in ipairs(section.rows) do
-        coroutine.yield(row, section)
-      end
-    end
-  end)
-end
-
--- The first words that `wrong` says are wrong, joined; "" where all is well.
+-- The words that `wrong` says are wrong, joined; "" where all is well.
 local function offenders(words, wrong)
   local found = {}
   for _, word in ipairs(words) do
@@ -81,20 +27,20 @@ local function compiled(words)
     end
   end
   local file = shell.file(table.concat(text, "\n") .. "\n")
-  local got = shell.command(("${CC:-cc} -x c -std=gnu11 -Wno-missing-prototypes -fsyntax-only %s %s"):format(
-    "-I runtime -I kernels -I lua", shell.quote(file)))
+  local got = shell.command(("${CC:-cc} -x c -std=gnu11 -fsyntax-only -I runtime -I kernels -I lua %s"):format(file))
   os.remove(file)
   return got.status, got.err
 end
 
+-- The names in the cells of C, and the functions in the text.
 local function c_names()
   local words = {}
-  for row in rows() do
-    for _, word in ipairs(ticked(row.c)) do
+  for row in page.rows() do
+    for _, word in ipairs(page.ticked(row.c)) do
       words[#words + 1] = word
     end
   end
-  for word in page:gmatch("`(pgr_[a-z_]+)`") do
+  for word in page.text:gmatch("`(pgr_[a-z_]+)[`(]") do
     if word ~= "pgr_state" and word ~= "pgr_state_group" then
       words[#words + 1] = word
     end
@@ -110,15 +56,9 @@ local function not_exported(word)
   return not word:find(".", 1, true) and not symbols:find("\n" .. word .. "\n", 1, true)
 end
 
--- The families that a row names: in the arguments of Lua, and in its note as family `tp`.
+-- The families that a note names: family `tp`.
 local function families(row)
   local words = {}
-  for word in row.lua:gmatch('pg%.[a-z_]+%("([^"]+)"') do
-    words[#words + 1] = word
-  end
-  for word in row.lua:gmatch('pg%.shard%(size, "([^"]+)"') do
-    words[#words + 1] = word
-  end
   for word in row.note:gmatch("family `([^`]+)`") do
     words[#words + 1] = word
   end
@@ -130,26 +70,23 @@ local function no_family(config, word)
   return layout.refused(config, "--rank", 0, "--group", word) ~= nil
 end
 
--- The names after pg, dots and in tables of options.
-local function lua_names(cell)
-  local words = {}
-  for expression in cell:gmatch("`(pg[^`]*)`") do
-    local plain = expression:gsub('"[^"]*"', "")
-    for word in plain:gmatch("%.([a-z_]+)") do
-      words[#words + 1] = word
-    end
-    for word in plain:gmatch("([a-z_]+) =") do
-      words[#words + 1] = word
+-- What is wrong with the expressions of these rows, a line each.
+local function unasked(section, rows)
+  local script = {}
+  for _, row in ipairs(rows) do
+    for _, text in ipairs(page.ticked(row.lua)) do
+      local name = row.getter .. ": " .. text:gsub("=", "~")
+      script[#script + 1] = ("tell(%q, ask(pg.at(pg.rank), %q))"):format(name, text)
     end
   end
-  return words
-end
-
--- Whether the files of the binding have no such name in quotes.
-local binding
-local function not_bound(word)
-  binding = binding or shell.command("cat lua/bind_state.c lua/bind_group.c").out
-  return not binding:find('"' .. word .. '"', 1, true)
+  local wrong, count = {}, 0
+  for name, value in pairs(page.evaluate(section.config, section.world, 0, table.concat(script, "\n"))) do
+    count = count + 1
+    if value:find("^error") then
+      wrong[#wrong + 1] = name .. " " .. value
+    end
+  end
+  return table.concat(wrong, "\n"), count
 end
 
 local help
@@ -159,28 +96,48 @@ local function no_key(word)
 end
 
 describe("docs/getters.md", function()
-  for _, section in ipairs(sections) do
+  for _, section in ipairs(page.sections) do
     it("has a row for each name of the section " .. section.heading, function()
-      local has, wanted = {}, {}
-      for _, row in ipairs(section.rows) do
-        assert.is_nil(has[row.getter], row.getter .. " is there twice")
-        has[row.getter] = true
-      end
+      local seen, wanted = {}, {}
       assert.is_true(#section.rows > 5)
       for name in (section.names or ""):gmatch("%S+") do
         wanted[name] = true
-        assert.is_true(has[name] or false, "no row for " .. name)
+        assert.is_truthy(section.row[name], "no row for " .. name)
       end
       for _, row in ipairs(section.rows) do
+        assert.is_nil(seen[row.getter], row.getter .. " is there twice")
+        seen[row.getter] = true
         assert.is_true(not section.names or wanted[row.getter] or false, row.getter .. " is not in getters.lua")
+      end
+    end)
+
+    it("says what can be asked in Lua in the section " .. section.heading, function()
+      local wrong, count = unasked(section, section.rows)
+      assert.equal("", wrong)
+      assert.is_true(count > 5)
+    end)
+
+    it("sets what is then answered in the section " .. section.heading, function()
+      local script = {}
+      for _, row in ipairs(section.rows) do
+        local asked = section.row[(row.getter:gsub("^set_", "get_"))]
+        local set, get = page.ticked(row.lua)[1], asked and page.ticked(asked.lua)[1]
+        if row.getter:find("^set_") and get then
+          script[#script + 1] = ("local own = pg.at(pg.rank) tell(%q, ask(own, %q), ask(own, %q))"):format(
+            row.getter, set, get)
+        end
+      end
+      for name, value in pairs(page.evaluate(section.config, section.world, 0, table.concat(script, "\n"))) do
+        local many = name:find("world_size$") ~= nil
+        assert.equal(many and "nil|8" or "nil|1", value, name)
       end
     end)
   end
 
   it("has no line of a table that is not read", function()
-    for line in page:gmatch("[^\n]+") do
+    for line in page.text:gmatch("[^\n]+") do
       local head = line:find("^| getter |") or line:find("^|%-")
-      assert.is_true(line:sub(1, 1) ~= "|" or head ~= nil or row_of(line) ~= nil, line)
+      assert.is_true(line:sub(1, 1) ~= "|" or head ~= nil or page.row_of(line) ~= nil, line)
     end
   end)
 
@@ -191,102 +148,55 @@ describe("docs/getters.md", function()
   end)
 
   it("names functions that the library exports", function()
+    assert.is_true(#c_names() > 150)
     assert.equal("", offenders(c_names(), not_exported))
   end)
 
-  it("names what the Lua binding has", function()
-    local words = {}
-    for row in rows() do
-      for _, word in ipairs(lua_names(row.lua)) do
-        words[#words + 1] = word
-      end
-    end
-    for _, word in ipairs(lua_names(page:match("\n%*%*Lua%*%*.-\n\n.-\n\n"))) do
-      words[#words + 1] = word
-    end
-    assert.is_true(#words > 150)
-    assert.equal("", offenders(words, not_bound))
-  end)
-
   it("names families that the section's layout has", function()
-    local asked = {}
-    for row, section in rows() do
+    local count = 0
+    for row, section in page.rows() do
       for _, word in ipairs(families(row)) do
-        if not asked[section.config .. word] then
-          asked[section.config .. word] = true
-          assert.is_false(no_family(section.config, word), row.getter .. ": no family " .. word)
-        end
+        count = count + 1
+        assert.is_false(no_family(section.config, word), row.getter .. ": no family " .. word)
       end
     end
+    assert.is_true(count > 15)
   end)
 
   it("names keys that a config has", function()
     local words = {}
-    for row in rows() do
+    for row in page.rows() do
       for list in row.note:gmatch("keys? (`[^;:)]*)") do
         for word in list:gmatch("`([a-z]+%.[a-z_]+)`") do
           words[#words + 1] = word
         end
       end
     end
-    assert.is_true(#words > 10)
+    assert.is_true(#words > 20)
     assert.equal("", offenders(words, no_key))
   end)
 
   it("says why where there is no counterpart, and refers to rows that exist", function()
-    for row in rows() do
+    for row in page.rows() do
       assert.is_true(row.c ~= "-" or row.lua ~= "-" or #row.note > 10, row.getter)
       for other in row.note:gmatch("as `([%w_]+)`") do
-        assert.is_truthy(page:find("\n| `" .. other .. "` |", 1, true), row.getter .. ": no row " .. other)
+        assert.is_truthy(page.text:find("\n| `" .. other .. "` |", 1, true), row.getter .. ": no row " .. other)
       end
     end
   end)
 
   it("would fail for names that are not there", function()
-    local row = row_of('| `get_x` | `pgr_state_nothing` | `pg.group("tp-nothing").nothing` | family `nothing` |')
-    assert.not_equal(0, (compiled(ticked(row.c))))
-    assert.not_equal(0, (compiled({ "pgr_state_group.nothing" })))
-    assert.equal(0, (compiled({ "pgr_state_group.size", "pgr_plan_create" })))
-    assert.equal("pgr_state_nothing", offenders(ticked(row.c), not_exported))
-    assert.equal("nothing", offenders(lua_names(row.lua), not_bound))
-    assert.is_true(no_family(short, families(row)[1]))
-    assert.is_true(no_family(short, families(row)[2]))
+    local section = page.sections[2]
+    local row = page.row_of('| `get_x` | `pgr_state_nothing` | `pg.group("tp-nothing").size` | family `nothing` |')
+    local field = page.row_of('| `get_x` | `pgr_group.nothing` | `pg.group("tp").nothing` | family `etp-tp` |')
+    assert.not_equal(0, (compiled(page.ticked(row.c))))
+    assert.not_equal(0, (compiled(page.ticked(field.c))))
+    assert.equal(0, (compiled({ "pgr_group.size", "pgr_plan_create" })))
+    assert.equal("pgr_state_nothing", offenders(page.ticked(row.c), not_exported))
+    assert.is_truthy(unasked(section, { row }):find("unknown family", 1, true))
+    assert.is_truthy(unasked(section, { field }):find('no "nothing"', 1, true))
+    assert.is_true(no_family(section.config, families(row)[1]))
+    assert.is_true(no_family(section.config, families(field)[1]))
     assert.is_true(no_key("parallel.nothing"))
   end)
-end)
-
--- 16 ranks, tp 2, pp 4: the example in the documentation of vLLM's older initialize_model_parallel.
-describe("vLLM's example of 16 GPUs", function()
-  local config = [[return { world_size = 16, parallel = { tp = 2, pp = 4 } }]]
-  local split = [[return { world_size = 16, parallel = { tp = 2, pp = 4, pp_split = 2 } }]]
-
-  it("has its groups", function()
-    local groups = layout.read(config).groups
-    assert.same({ { 0, 2 }, { 1, 3 }, { 4, 6 }, { 5, 7 }, { 8, 10 }, { 9, 11 }, { 12, 14 }, { 13, 15 } }, groups.dp)
-    assert.same({ { 0, 1 }, { 2, 3 }, { 4, 5 }, { 6, 7 }, { 8, 9 }, { 10, 11 }, { 12, 13 }, { 14, 15 } }, groups.tp)
-    assert.same({ { 0, 4, 8, 12 }, { 1, 5, 9, 13 }, { 2, 6, 10, 14 }, { 3, 7, 11, 15 } }, groups.pp)
-    assert.same({ { 0, 1, 4, 5, 8, 9, 12, 13 }, { 2, 3, 6, 7, 10, 11, 14, 15 } }, groups["tp-pp"])
-    assert.same({ { 0, 12 }, { 1, 13 }, { 2, 14 }, { 3, 15 } }, groups.embedding)
-    assert.same({ { 0 }, { 1 }, { 2 }, { 3 } }, groups["position-embedding"])
-  end)
-
-  it("has the embeddings of a split model", function()
-    local groups = layout.read(split).groups
-    assert.same({ { 0, 8, 12 }, { 1, 9, 13 }, { 2, 10, 14 }, { 3, 11, 15 } }, groups.embedding)
-    assert.same({ { 0, 8 }, { 1, 9 }, { 2, 10 }, { 3, 11 } }, groups["position-embedding"])
-  end)
-
-  for rank = 0, 15 do
-    it("answers as vLLM for rank " .. rank, function()
-      local stage, tp, dp = rank // 4, rank % 2, rank // 2 % 2
-      local groups = layout.read(split, "--rank", rank).groups
-      assert.same({ index = rank // 2, rank = tp, size = 2, members = { rank - tp, rank - tp + 1 } }, groups.tp)
-      assert.same({ index = rank % 4, rank = stage, size = 4,
-        members = { rank % 4, rank % 4 + 4, rank % 4 + 8, rank % 4 + 12 } }, groups.pp)
-      assert.same({ index = stage * 2 + tp, rank = dp, size = 2,
-        members = { stage * 4 + tp, stage * 4 + tp + 2 } }, groups.dp)
-      assert.equal(stage == 1, groups.embedding == nil) -- neither first, split nor last stage
-      assert.equal(stage == 1 or stage == 3, groups["position-embedding"] == nil)
-    end)
-  end
 end)
