@@ -89,6 +89,25 @@ local function unasked(section, rows)
   return table.concat(wrong, "\n"), count
 end
 
+-- What the two columns call the same, and how the getters' names for it end.
+local kinds = {
+  { c = "`pgr_state_group.size`", lua = '").size`', ending = "_world_size$" },
+  { c = "`pgr_state_group.rank`", lua = '").rank`', ending = "l_rank$" },
+  { c = "`pgr_state_group_member`", lua = '").members`', ending = "_global_ranks$" },
+  { c = "`pgr_state_group_source`", lua = '").source`', ending = "_src_rank$" },
+  { c = "`pgr_state_group_last`", lua = '").last`', ending = "_last_rank$" },
+  { c = "`pgr_state_group_next`", lua = '").next`', ending = "_next_rank$" },
+  { c = "`pgr_state_group_previous`", lua = '").previous`', ending = "_prev_rank$" },
+  { c = "`pgr_state_group_name`", lua = '").group_name`', ending = "_group_name$" },
+  { c = "`pgr_state_override`", lua = "`pg.override(" },
+  { c = "`pgr_state_stage`", lua = "`pg.stage()`" },
+  { c = "`pgr_state_stages`", lua = "`pg.stages()`" },
+  { c = "`pgr_state_is_first_stage`", lua = "`pg.is_first_stage{" },
+  { c = "`pgr_state_is_last_stage`", lua = "`pg.is_last_stage{" },
+  { c = "`pgr_state_in_embedding_group`", lua = "`pg.in_embedding_group{" },
+  { c = "`pgr_state_split`", lua = "`pg.split()`" },
+}
+
 local help
 local function no_key(word)
   help = help or shell.pgrun("--help", "config").out
@@ -181,6 +200,20 @@ describe("docs/getters.md", function()
       assert.is_true(row.c ~= "-" or row.lua ~= "-" or #row.note > 10, row.getter)
       for other in row.note:gmatch("as `([%w_]+)`") do
         assert.is_truthy(page.text:find("\n| `" .. other .. "` |", 1, true), row.getter .. ": no row " .. other)
+      end
+    end
+  end)
+
+  it("says the same in C and in Lua, and what the getter's name says", function()
+    for row in page.rows() do
+      for _, kind in ipairs(kinds) do
+        local lua = row.lua:find(kind.lua, 1, true) ~= nil
+        if row.c:find("`pgr_state", 1, true) and row.lua ~= "-" then
+          assert.equal(row.c:find(kind.c, 1, true) ~= nil, lua, row.getter .. ": " .. row.c .. " and " .. row.lua)
+        end
+        if kind.ending and row.getter:find("^get_.*" .. kind.ending) and row.lua:find("pg.group", 1, true) then
+          assert.is_true(lua, row.getter .. " is no " .. row.lua)
+        end
       end
     end
   end)
