@@ -2,6 +2,7 @@
 #ifndef PGR_GROUPS_H
 #define PGR_GROUPS_H
 
+#include "groups_rank.h"
 #include "plan.h"
 
 #include <stdio.h>
@@ -14,7 +15,8 @@ typedef struct pgr_groups {
     pgr_plan plan;
     pgr_family families[PGR_GROUPS_FAMILIES_MAX];
     int32_t family_count;
-    int64_t rank; /* without rank_offset, or PGR_NIL for the whole world */
+    int64_t rank;                     /* without rank_offset, or PGR_NIL for the whole world */
+    char holds[PGR_GROUPS_HOLDS_MAX]; /* what that rank holds, lines for the text; or "" */
     pgr_groups_format format;
 } pgr_groups;
 

@@ -369,6 +369,7 @@ static void text_header(writer *w, const pgr_groups *r) {
         put_text(w, " is at ");
         text_axes(w, r, names, count, true);
         put_char(w, '\n');
+        put_text(w, r->holds);
     }
     put_char(w, '\n');
 }

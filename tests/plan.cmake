@@ -14,3 +14,10 @@ target_include_directories(groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
 target_link_libraries(groups_test PRIVATE pgrun_plan PkgConfig::CMOCKA PkgConfig::JANSSON)
 add_test(NAME unit/groups COMMAND groups_test)
 set_tests_properties(unit/groups PROPERTIES LABELS "unit;plan" TIMEOUT 60)
+
+# What `pgrun groups --rank` tells of a rank beside its groups.
+add_executable(groups_rank_test unit/groups_rank_test.c ${CMAKE_SOURCE_DIR}/lua/groups_rank.c)
+target_include_directories(groups_rank_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
+target_link_libraries(groups_rank_test PRIVATE pgrun_plan PkgConfig::CMOCKA)
+add_test(NAME unit/groups_rank COMMAND groups_rank_test)
+set_tests_properties(unit/groups_rank PROPERTIES LABELS "unit;plan" TIMEOUT 60)

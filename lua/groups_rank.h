@@ -1,0 +1,15 @@
+/* groups_rank.h - what `pgrun groups --rank` tells of a rank beside its groups. */
+#ifndef PGR_GROUPS_RANK_H
+#define PGR_GROUPS_RANK_H
+
+#include "state.h"
+
+#define PGR_GROUPS_HOLDS_MAX 512 /* bytes of the text, NUL included */
+
+/* Writes the rank's stage, layers, experts and embeddings, as far as the config gives them, a line
+ * each with its newline; "" where it gives none. `rank` counts without rank_offset. What the config
+ * gives wrongly (layers that do not divide) is left out: it is no matter of groups. */
+void pgr_groups_rank_holds(const pgr_plan *plan, const pgr_spec *spec, int64_t rank,
+                           char text[PGR_GROUPS_HOLDS_MAX]);
+
+#endif
