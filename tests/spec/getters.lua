@@ -1,0 +1,85 @@
+-- getters.lua - the names that docs/getters.md must have a row for: what three systems have for asking about
+-- a rank. Names only, no code of theirs. The keys are the page's sections.
+return {
+  -- megatron/core/parallel_state.py of github.com/NVIDIA/Megatron-LM, commit d98e8a6: public functions
+  megatron = [[
+    get_nccl_options update_pg_timeout create_group generate_masked_orthogonal_rank_groups
+    create_hierarchical_groups create_hybrid_dp_cp_groups default_embedding_ranks
+    default_position_embedding_ranks overwrite_nccl_comm_cfgs initialize_model_parallel create_all_gather_groups
+    is_initialized model_parallel_is_initialized get_model_parallel_group get_tensor_model_parallel_group
+    get_gtp_weight_remat_group get_gtp_weight_remat_world_size get_gtp_weight_remat_rank
+    get_gtp_weight_remat_global_ranks get_pipeline_model_parallel_group get_data_parallel_group
+    get_data_parallel_group_gloo get_context_parallel_group get_context_parallel_global_ranks
+    get_hierarchical_context_parallel_groups get_hybrid_data_context_parallel_groups get_embedding_group
+    get_position_embedding_group get_amax_reduction_group get_tensor_and_data_parallel_group
+    get_tensor_and_context_parallel_group set_tensor_model_parallel_world_size
+    set_pipeline_model_parallel_world_size set_virtual_pipeline_model_parallel_world_size
+    get_tensor_model_parallel_world_size get_pipeline_model_parallel_world_size set_tensor_model_parallel_rank
+    set_pipeline_model_parallel_rank get_tensor_model_parallel_rank get_pipeline_model_parallel_rank
+    is_pipeline_first_stage is_pipeline_last_stage is_rank_in_embedding_group is_rank_in_position_embedding_group
+    get_virtual_pipeline_model_parallel_rank set_virtual_pipeline_model_parallel_rank
+    get_virtual_pipeline_model_parallel_world_size get_tensor_model_parallel_src_rank get_model_parallel_src_rank
+    get_data_parallel_src_rank get_pipeline_model_parallel_first_rank get_pipeline_model_parallel_last_rank
+    get_pipeline_model_parallel_next_rank get_pipeline_model_parallel_prev_rank get_data_parallel_world_size
+    set_data_parallel_rank get_data_parallel_rank get_context_parallel_world_size get_context_parallel_rank
+    get_tensor_and_context_parallel_world_size get_tensor_and_context_parallel_rank
+    get_expert_gtp_weight_remat_group get_expert_gtp_weight_remat_world_size get_expert_gtp_weight_remat_rank
+    get_expert_gtp_weight_remat_global_ranks get_expert_model_parallel_group get_expert_model_parallel_src_rank
+    get_expert_model_parallel_world_size set_expert_model_parallel_world_size get_expert_model_parallel_rank
+    set_expert_model_parallel_rank get_expert_tensor_parallel_group get_expert_tensor_parallel_world_size
+    set_expert_tensor_parallel_world_size get_expert_tensor_parallel_rank set_expert_tensor_parallel_rank
+    get_expert_tensor_and_model_parallel_group get_expert_tensor_and_model_parallel_world_size
+    get_expert_tensor_and_model_parallel_rank get_expert_tensor_model_pipeline_parallel_group
+    get_expert_data_parallel_group get_expert_data_parallel_group_gloo get_expert_data_parallel_rank
+    get_expert_data_parallel_world_size get_intra_distributed_optimizer_instance_group
+    get_inter_distributed_optimizer_instance_group get_global_memory_buffer destroy_global_memory_buffer
+    get_all_ranks destroy_model_parallel
+  ]],
+  -- the same file at the tags core_v0.4.0 to core_v0.19.0: public functions that d98e8a6 has not
+  former = [[
+    create_hierarchical_parallel_groups destroy_global_symmetric_memory_buffer
+    get_data_modulo_expert_parallel_group get_data_modulo_expert_parallel_group_gloo
+    get_data_modulo_expert_parallel_rank get_global_symmetric_memory_buffer get_inter_partial_data_parallel_group
+    get_moe_layer_wise_logging_tracker get_pipeline_model_parallel_decoder_start
+    get_pipeline_model_parallel_split_rank get_tensor_and_expert_parallel_group
+    get_tensor_and_expert_parallel_rank get_tensor_and_expert_parallel_world_size has_separate_all_gather_group
+    is_inside_decoder is_inside_encoder is_pipeline_stage_after_split is_pipeline_stage_at_split
+    is_pipeline_stage_before_split is_unitialized set_pipeline_model_parallel_split_rank
+  ]],
+  -- vLLM's first parallel state (vllm/model_executor/parallel_utils/parallel_state.py, 2023): functions
+  vllm_older = [[
+    initialize_model_parallel model_parallel_is_initialized get_model_parallel_group
+    get_tensor_model_parallel_group get_pipeline_model_parallel_group get_data_parallel_group get_embedding_group
+    get_position_embedding_group set_tensor_model_parallel_world_size set_pipeline_model_parallel_world_size
+    get_tensor_model_parallel_world_size get_pipeline_model_parallel_world_size set_tensor_model_parallel_rank
+    set_pipeline_model_parallel_rank set_pipeline_model_parallel_split_rank get_tensor_model_parallel_rank
+    get_pipeline_model_parallel_rank is_pipeline_first_stage is_pipeline_last_stage is_rank_in_embedding_group
+    is_rank_in_position_embedding_group is_pipeline_stage_before_split is_pipeline_stage_after_split
+    is_pipeline_stage_at_split get_virtual_pipeline_model_parallel_rank set_virtual_pipeline_model_parallel_rank
+    get_virtual_pipeline_model_parallel_world_size get_tensor_model_parallel_src_rank get_data_parallel_src_rank
+    get_pipeline_model_parallel_first_rank get_pipeline_model_parallel_last_rank
+    get_pipeline_model_parallel_next_rank get_pipeline_model_parallel_prev_rank get_data_parallel_world_size
+    get_data_parallel_rank destroy_model_parallel
+  ]],
+  -- vllm/distributed/parallel_state.py of github.com/vllm-project/vllm, commit 0c175ae: what asks
+  vllm = [[
+    get_world_group get_inner_dp_world_group get_tp_group get_dcp_group get_context_model_parallel_group
+    get_pp_group get_dp_group get_ep_group get_pcp_group get_all_model_groups
+    get_tensor_model_parallel_world_size get_tensor_model_parallel_rank
+    get_decode_context_model_parallel_world_size get_decode_context_model_parallel_rank
+    model_parallel_is_initialized get_node_count is_global_first_rank is_local_first_rank
+    GroupCoordinator.world_size GroupCoordinator.rank_in_group GroupCoordinator.ranks GroupCoordinator.first_rank
+    GroupCoordinator.last_rank GroupCoordinator.next_rank GroupCoordinator.prev_rank
+    GroupCoordinator.is_first_rank GroupCoordinator.is_last_rank
+  ]],
+  -- MindSpore's CommGroup and initialize_parallel (2025): functions, and members of the classes
+  mindspore = [[
+    initialize_parallel get_data_parallel_rank get_tensor_parallel_rank get_context_parallel_rank
+    get_data_context_parallel_rank get_data_parallel_world_size get_tensor_parallel_world_size
+    get_context_parallel_world_size get_data_context_parallel_world_size get_data_parallel_group_name
+    get_tensor_parallel_group_name get_context_parallel_group_name get_data_context_parallel_group_name
+    get_data_parallel_group get_tensor_parallel_group get_context_parallel_group get_data_context_parallel_group
+    CommGroup.size CommGroup.rank CommGroup.group_name CommGroupCreator.get_group_rank_ids
+    CommGroupCreator.init_group
+  ]],
+}
