@@ -237,6 +237,20 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     return status;
 }
 
+/* A communicator where the plan has one, of so many ranks: else identities would not fit, or be
+ * waited for in vain. */
+static pgr_status size_check(const pgr_groups *groups, pgr_error *error) {
+    const pgr_group *group = &groups->items[groups->at];
+    int64_t wanted = has_others(group) ? group->size : 0;
+    if (groups->comm->size == wanted)
+        return PGR_OK;
+    return pgr_error_set(error, PGR_BACKEND,
+                         "family %s: the communicator of world rank %lld has %lld ranks where the "
+                         "plan has %lld (0: it shares no group)",
+                         group->family.name, (long long)groups->job->rank,
+                         (long long)groups->comm->size, (long long)wanted);
+}
+
 /* The ranks that are in no group of the family were at its opening, and have nothing to do with
  * what follows. */
 static void family_leave(pgr_groups *groups) {
@@ -423,6 +437,8 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
         break;
     case OPENING_COMM:
         status = groups->comm->ops->open_poll(groups->comm, &done, error);
+        if (status == PGR_OK && done)
+            status = size_check(groups, error);
         if (status == PGR_OK && done && !has_others(&groups->items[groups->at])) {
             family_leave(groups);
             groups->phase = OPENING_NEXT;
