@@ -243,9 +243,10 @@ static pgr_comm *comm_like(const pgr_group *group) {
                                group->size, job->timeout, NULL};
     pgr_comm *comm = NULL;
     bool done = false;
-    CHECK_OK(job->comm_ops->open_begin(&args, &comm, &error));
-    while (comm && !done && error.status == PGR_OK)
-        CHECK_OK(job->comm_ops->open_poll(comm, &done, &error));
+    pgr_status status = job->comm_ops->open_begin(&args, &comm, &error);
+    while (status == PGR_OK && !done)
+        status = job->comm_ops->open_poll(comm, &done, &error);
+    CHECK_OK(status);
     return comm;
 }
 
