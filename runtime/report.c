@@ -158,6 +158,26 @@ static void say_view(const pgr_report *report, const pgr_view *view) {
         say(report, "%s %s %lld", i ? " x" : "", view->axes[i].name, (long long)view->axes[i].size);
 }
 
+/* What a layout has and no workload uses, so that nobody takes the times for those of a whole
+ * model.
+ */
+static void say_notes(const pgr_report *report, const pgr_plan *plan) {
+    static const char *const known[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
+    if (pgr_plan_axis_size(plan, "ep") > 1 || pgr_plan_axis_size(plan, "pp") > 1)
+        say(report,
+            "#  note      nothing runs over ep and pp yet: expert layers and pipelines come "
+            "later\n");
+    const pgr_view *grid = &plan->views[PGR_VIEW_DENSE];
+    for (int32_t i = 0; i < grid->axis_count; i++) {
+        bool used = grid->axes[i].size == 1;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            used = used || strcmp(grid->axes[i].name, known[k]) == 0;
+        if (!used)
+            say(report, "#  note      ranks along %s hold copies: workloads use tp, cp and dp\n",
+                grid->axes[i].name);
+    }
+}
+
 static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_plan *plan) {
     const char *separator = "";
     const char *activation = spec->model.activation == PGR_SWIGLU ? "swiglu" : "gelu";
@@ -182,10 +202,6 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
     say(report, "%smicro batch %lld, %s, %s%s\n", separator, (long long)spec->model.micro_batch,
         activation, pgr_dtype_name(spec->model.dtype),
         spec->parallel.sequence_parallel ? ", sequence parallel" : "");
-    if (pgr_plan_axis_size(plan, "ep") > 1 || pgr_plan_axis_size(plan, "pp") > 1)
-        say(report,
-            "#  note      nothing runs over ep and pp yet: expert layers and pipelines come "
-            "later\n");
 }
 
 static bool is_earlier_axis(const pgr_plan *plan, int32_t view, const char *name) {
@@ -221,6 +237,7 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
         say(report, "\n");
     }
     say_model(report, spec, plan);
+    say_notes(report, plan);
     say(report, "#\n");
     row line = {.used = 0};
     put(&line, "{");

@@ -31,6 +31,17 @@ add_test(NAME comm/progress COMMAND ${mpirun} 4 $<TARGET_FILE:comm_test> progres
 add_test(NAME comm/launcher
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpi/launcher_test.sh $<TARGET_FILE:comm_test>)
 
+# The example of docs/running.md, which docs_spec.lua compares with it.
+file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/include)
+file(CREATE_LINK ${CMAKE_SOURCE_DIR}/runtime ${CMAKE_CURRENT_BINARY_DIR}/include/pgrun SYMBOLIC)
+add_executable(comm_example mpi/example.c)
+target_include_directories(comm_example PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/include)
+target_link_libraries(comm_example PRIVATE pgrun_core pgrun_config)
+add_dependencies(comm_example pgrun_mpi)
+add_test(NAME comm/example COMMAND ${mpirun} 12 $<TARGET_FILE:comm_example>)
+set_tests_properties(comm/example PROPERTIES LABELS "mpi;docs" TIMEOUT 60
+                     PASS_REGULAR_EXPRESSION "rank 7: sum 13, embedding -1 of 0")
+
 # Opened and closed a hundred times without growth. It looks at MPI's own handles.
 add_executable(reopen_test mpi/reopen_test.c)
 target_link_libraries(reopen_test PRIVATE pgrun_core MPI::MPI_C)

@@ -238,6 +238,7 @@ describe("a run of a grid", function()
       verified(rows, 8)
       assert.same({ tp = 2, mine = 2, dp = 2, cp = 1, pp = 1, etp = 1, ep = 4, edp = 2 }, rows.layout.axes)
       assert.is_truthy(got.out:find("layout    dense tp 2 x mine 2 x dp 2", 1, true), got.out)
+      assert.is_truthy(got.out:find("note      ranks along mine hold copies", 1, true), got.out)
     end
   end)
   it("gives what the short form gives", function()
