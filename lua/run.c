@@ -96,11 +96,14 @@ static pgr_status check_world(const run *state, pgr_error *error) {
                          (long long)declared, state->options->files[0]);
 }
 
-/* Says how many ranks there are in front of the layout's own complaint about it. */
+/* Says how many ranks there are in front of the layout's own complaint about it. Layers and padding
+ * read the sizes of the short form, which a grid's axes are now known to have. */
 static pgr_status create_plan(run *state, pgr_error *error) {
     int64_t size = state->job->size;
     pgr_status status = pgr_plan_create(&state->spec, size, &state->plan, error);
-    if (status)
+    if (!status)
+        pgr_plan_name_sizes(&state->plan, &state->spec);
+    else
         pgr_error_prefix(error, "%s: with the %lld rank%s of this job: ", state->options->files[0],
                          (long long)size, size == 1 ? "" : "s");
     return explain_size(state, status, error);

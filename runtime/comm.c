@@ -1,65 +1,11 @@
-/* comm.c - waiting for requests, and opening the plan's groups with their identity check. No
- * threads: everything is polled. */
-#define _GNU_SOURCE /* sched_getaffinity */
+/* comm.c - opening the plan's groups with their identity check. No threads: everything is polled.
+ */
 #include "comm.h"
 #include "deadline.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- waiting ------------------------------------------------------------------------------- */
-
-/* Looks before the core is given away: some where each rank has a core of its own, none where ranks
- * share cores. */
-static int64_t spin_rounds(const pgr_job *job) {
-    static int64_t cores;
-    if (cores == 0) {
-        cpu_set_t set;
-        cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    }
-    return job->local_size <= cores ? 2000 : 0;
-}
-
-static pgr_status request_timeout(const pgr_request *request, pgr_error *error) {
-    const pgr_comm *comm = request->comm;
-    return pgr_error_set(
-        error, PGR_TIMEOUT,
-        "%s number %llu of %lld bytes in family %s, group %lld (world ranks %s): "
-        "world rank %lld waited %g seconds without progress (%llu of its parts were done before); "
-        "a member of the group did not take part, or one part takes longer than that (a larger "
-        "run.timeout waits longer)",
-        request->operation, (unsigned long long)request->sequence, (long long)request->bytes,
-        comm->family, (long long)comm->group, comm->members[0] ? comm->members : "unknown",
-        (long long)comm->job->rank, comm->timeout, (unsigned long long)request->progress);
-}
-
-pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
-    if (!request->state)
-        return PGR_OK;
-    pgr_comm *comm = request->comm;
-    pgr_deadline deadline = pgr_deadline_start(comm->timeout);
-    int64_t rounds = 0, spin = spin_rounds(comm->job);
-    for (;;) {
-        bool done = false;
-        uint64_t progress = request->progress;
-        pgr_status status = comm->ops->test(request, &done, error);
-        if (status != PGR_OK) {
-            pgr_error_prefix(
-                error, "family %s, group %lld (world ranks %s), operation %llu: ", comm->family,
-                (long long)comm->group, comm->members, (unsigned long long)request->sequence);
-            return status;
-        }
-        if (done)
-            return PGR_OK;
-        if (request->progress != progress)
-            deadline = pgr_deadline_start(comm->timeout);
-        else if (pgr_deadline_passed(&deadline))
-            return request_timeout(request, error);
-        pgr_wait_step(&rounds, spin);
-    }
-}
 
 /* ---- the groups ---------------------------------------------------------------------------- */
 
@@ -159,15 +105,18 @@ static void groups_insert(pgr_groups *groups, const pgr_family *family) {
     groups->items[place] = (pgr_group){.family = *family};
 }
 
-/* This rank's place in each family, and who shares with whom: one collective per partition. */
+/* This rank's place in each family, and who shares with whom: one collective per partition. Whether
+ * a family is opened, and whose communicators it uses, is a matter of the family alone: a rank that
+ * is in none of its groups must decide as the others do. */
 static void groups_place(pgr_groups *groups) {
     for (int64_t i = 0; i < groups->count; i++) {
         pgr_group *group = &groups->items[i];
+        bool opens = group->family.size > 1;
         group->index = pgr_family_group(&group->family, groups->job->rank);
         group->rank = pgr_family_rank(&group->family, groups->job->rank);
-        group->size = group->family.size;
-        groups->opened_by[i] = group->size > 1 ? i : -1;
-        for (int64_t j = 0; j < i && group->size > 1; j++) {
+        group->size = group->index < 0 ? 0 : pgr_family_group_size(&group->family, group->index);
+        groups->opened_by[i] = opens ? i : -1;
+        for (int64_t j = 0; j < i && opens; j++) {
             if (groups->opened_by[j] == j &&
                 pgr_family_same(&groups->items[j].family, &group->family)) {
                 groups->opened_by[i] = j;
@@ -184,8 +133,34 @@ static void groups_free(pgr_groups *groups) {
     free(groups);
 }
 
+/* "tp, dp, pp", cut where it is long. */
+static void families_text(const pgr_groups *groups, char *text, size_t bytes) {
+    size_t used = 0;
+    text[0] = '\0';
+    for (int64_t i = 0; i < groups->count; i++) {
+        const char *name = groups->items[i].family.name, *between = i ? ", " : "";
+        if (used + strlen(between) + strlen(name) + sizeof ", ..." > bytes) {
+            snprintf(text + used, bytes - used, ", ...");
+            return;
+        }
+        used += (size_t)snprintf(text + used, bytes - used, "%s%s", between, name);
+    }
+}
+
+/* Two sets of groups would make every communicator twice. */
+static pgr_status refuse_second(const pgr_groups *open, pgr_error *error) {
+    char names[1024];
+    families_text(open, names, sizeof names);
+    return pgr_error_set(error, PGR_USAGE,
+                         "the groups %s of this job are open already; close them first "
+                         "(pgr_groups_close)",
+                         names[0] ? names : "(of no family)");
+}
+
 pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_names *names,
                                  pgr_groups **groups, pgr_error *error) {
+    if (job->groups)
+        return refuse_second(job->groups, error);
     if (plan->world_size != job->size) {
         return pgr_error_set(error, PGR_USAGE, "the plan is for %lld ranks, the job has %lld",
                              (long long)plan->world_size, (long long)job->size);
@@ -212,6 +187,7 @@ pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_n
         return status;
     }
     groups_place(made);
+    job->groups = made;
     *groups = made;
     return PGR_OK;
 }
@@ -234,24 +210,53 @@ static void members_text(const pgr_group *group, char *text, size_t bytes) {
     }
 }
 
+/* Whether this rank gets a communicator of the family: with others in its group. */
+static bool has_others(const pgr_group *group) {
+    return group->size > 1;
+}
+
 static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     pgr_job *job = groups->job;
     pgr_group *group = &groups->items[groups->at];
     if (!job->comm_ops) {
         return pgr_error_set(error, PGR_INTERNAL, "family %s has %lld ranks and the job no backend",
-                             group->family.name, (long long)group->size);
+                             group->family.name, (long long)group->family.size);
     }
-    pgr_comm_open_args args = {.job = job,
-                               .family = group->family.name,
-                               .group = group->index,
-                               .rank = group->rank,
-                               .size = group->size,
-                               .timeout = job->timeout};
+    pgr_comm_open_args args = {
+        .job = job,
+        .family = group->family.name,
+        .group = has_others(group) ? group->index : -1,
+        .rank = has_others(group) ? group->rank : -1,
+        .size = has_others(group) ? group->size : 0,
+        .timeout = job->timeout,
+    };
     groups->started = pgr_clock_seconds();
     pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
-    if (status == PGR_OK)
+    if (status == PGR_OK && has_others(group))
         members_text(group, groups->comm->members, sizeof groups->comm->members);
     return status;
+}
+
+/* A communicator where the plan has one, of so many ranks: else identities would not fit, or be
+ * waited for in vain. */
+static pgr_status size_check(const pgr_groups *groups, pgr_error *error) {
+    const pgr_group *group = &groups->items[groups->at];
+    int64_t wanted = has_others(group) ? group->size : 0;
+    if (groups->comm->size == wanted)
+        return PGR_OK;
+    return pgr_error_set(error, PGR_BACKEND,
+                         "family %s: the communicator of world rank %lld has %lld ranks where the "
+                         "plan has %lld (0: it shares no group)",
+                         group->family.name, (long long)groups->job->rank,
+                         (long long)groups->comm->size, (long long)wanted);
+}
+
+/* The ranks that are in no group of the family were at its opening, and have nothing to do with
+ * what follows. */
+static void family_leave(pgr_groups *groups) {
+    groups->comm->ops->abort(groups->comm);
+    groups->comm = NULL;
+    groups->at++;
 }
 
 static pgr_status stream_open(pgr_comm *comm, pgr_error *error) {
@@ -433,6 +438,14 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
     case OPENING_COMM:
         status = groups->comm->ops->open_poll(groups->comm, &done, error);
         if (status == PGR_OK && done)
+            status = size_check(groups, error);
+        if (status == PGR_OK && done && !has_others(&groups->items[groups->at])) {
+            family_leave(groups);
+            groups->phase = OPENING_NEXT;
+            *moved = true;
+            return PGR_OK;
+        }
+        if (status == PGR_OK && done)
             status = gather_begin(groups, error);
         break;
     case OPENING_GATHER:
@@ -474,6 +487,12 @@ pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error
 
 static pgr_status open_timeout(const pgr_groups *groups, pgr_error *error) {
     const pgr_group *group = &groups->items[groups->at];
+    char where[256];
+    if (has_others(group))
+        snprintf(where, sizeof where, "group %lld (world ranks %s)", (long long)group->index,
+                 groups->comm ? groups->comm->members : "unknown");
+    else
+        snprintf(where, sizeof where, "of which this rank shares no group");
     static const char *const phases[] = {"before it",
                                          "creating the communicator",
                                          "exchanging identities",
@@ -482,12 +501,10 @@ static pgr_status open_timeout(const pgr_groups *groups, pgr_error *error) {
                                          "after it"};
     return pgr_error_set(
         error, PGR_TIMEOUT,
-        "opening family %s, group %lld (world ranks %s): world rank %lld waited %g "
-        "seconds without progress in %s; another rank did not take part (a larger "
-        "run.init_timeout waits longer)",
-        group->family.name, (long long)group->index,
-        groups->comm ? groups->comm->members : "unknown", (long long)groups->job->rank,
-        groups->job->init_timeout, phases[groups->phase]);
+        "opening family %s, %s: world rank %lld waited %g seconds without progress in %s; another "
+        "rank did not take part (a larger run.init_timeout waits longer)",
+        group->family.name, where, (long long)groups->job->rank, groups->job->init_timeout,
+        phases[groups->phase]);
 }
 
 pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
@@ -517,6 +534,7 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (!groups)
         return;
     bool under_way = groups->comm && groups->request.state;
+    groups->job->groups = NULL;
     if (groups->comm) {
         if (!under_way) {
             buffers_free(groups);
@@ -555,6 +573,7 @@ pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error) {
             first = first ? first : status;
         }
     }
+    groups->job->groups = NULL;
     groups_free(groups);
     return first;
 }

@@ -82,6 +82,7 @@ struct pgr_job {
     pgr_device *device; /* NULL until pgr_job_open_device */
     char comm_name[64]; /* "Open MPI 4.1.4", "self" */
     double timeout, init_timeout;
+    struct pgr_groups *groups; /* that are open, or being opened; NULL: none. Borrowed */
 };
 
 /* The number of ranks the launcher says it started (OMPI_COMM_WORLD_SIZE, PMIX_*, PMI_SIZE,
@@ -141,7 +142,8 @@ struct pgr_comm {
 typedef struct pgr_comm_open_args {
     pgr_job *job;
     const char *family;
-    int64_t group, rank, size;    /* colour, key and size of the group; size > 1 */
+    int64_t group, rank, size;    /* colour, key and size of the group; size > 1. -1, -1, 0: this
+                                     rank shares no group of the family, and only takes part */
     double timeout;               /* for later operations, seconds */
     const pgr_nccl_options *nccl; /* or NULL */
 } pgr_comm_open_args;
@@ -153,8 +155,9 @@ typedef struct pgr_comm_open_args {
 struct pgr_comm_ops {
     const char *name; /* "mpi", "nccl" */
 
-    /* Opening: begin on every rank of the dimension in the same order, poll until done, then use
-     * it; or abort. Never blocks. */
+    /* Opening: begin on every rank of the job, family by family in the same order, poll until done,
+     * then use it; or abort. Never blocks. A rank that only takes part does the same, and aborts
+     * once it is done: there is nothing to use. */
     pgr_status (*open_begin)(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error);
     pgr_status (*open_poll)(pgr_comm *comm, bool *done, pgr_error *error);
     void (*abort)(pgr_comm *comm); /* local: gives it up and frees it, whatever is under way */
@@ -220,18 +223,21 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
 /* This rank's group of one family. */
 typedef struct pgr_group {
     pgr_family family;
-    int64_t index, rank, size;
-    pgr_comm *comm;          /* NULL for a group of one */
-    const char *shared_with; /* the family whose communicator this one uses, or NULL */
-    double open_seconds;     /* of this rank; 0 where nothing was opened */
+    int64_t index, rank, size; /* -1, -1, 0: this rank is in no group of the family */
+    pgr_comm *comm;            /* NULL for a group of one, and in none */
+    const char *shared_with;   /* the family whose communicator this one uses, or NULL */
+    double open_seconds;       /* of this rank; 0 where nothing was opened */
 } pgr_group;
 
 /* The open groups of a job, in plan order. */
 typedef struct pgr_groups pgr_groups;
 
 /* Opening all of `names` (family names of the plan, each once): one collective per distinct
- * partition, in plan order on every rank. begin starts, poll moves on, finish waits until all are
- * open and identified, at most job->init_timeout seconds without progress. Identified: each
+ * partition, in plan order on every rank, also on those that are in no group of a family. begin
+ * starts, poll moves on, finish waits until all are open and identified, at most job->init_timeout
+ * seconds without progress. A job has one set of groups: a second begin is PGR_USAGE, without any
+ * communication, and names the families that are open. close and abort end that, and free all that
+ * was opened (abort cannot free communicators of MPI, since that is collective). Identified: each
  * communicator gathers (world rank, plan digest, host, device) from its members, compares members
  * and their order with the plan, and does one exact all-reduce; the error (PGR_BACKEND) names the
  * family, the place and what was found. abort gives up locally; close is collective. */

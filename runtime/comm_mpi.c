@@ -10,14 +10,22 @@ static pgr_mpi_pending *given_up;
 
 /* ---- opening and closing ------------------------------------------------------------------- */
 
-/* The colour, key and size that a split was asked for. */
+/* Whether this rank only takes part in the split. */
+static bool is_outside(int64_t group) {
+    return group < 0;
+}
+
+/* One split of the world per family. Its colour is the group; a rank without others in its group
+ * gives none and gets no communicator. */
 static pgr_status split_task(void *context, pgr_error *error) {
     pgr_mpi_comm *comm = context;
+    bool outside = is_outside(comm->base.group);
+    int colour = outside ? MPI_UNDEFINED : (int)comm->base.group;
+    int key = outside ? 0 : (int)comm->base.rank;
     int rank = -1, size = -1;
-    pgr_status status = pgr_mpi_status(
-        MPI_Comm_split(MPI_COMM_WORLD, (int)comm->base.group, (int)comm->base.rank, &comm->comm),
-        "MPI_Comm_split", error);
-    if (status != PGR_OK)
+    pgr_status status = pgr_mpi_status(MPI_Comm_split(MPI_COMM_WORLD, colour, key, &comm->comm),
+                                       "MPI_Comm_split", error);
+    if (status != PGR_OK || outside)
         return status;
     MPI_Comm_set_errhandler(comm->comm, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm->comm, &rank);
@@ -38,8 +46,9 @@ static pgr_status free_task(void *context, pgr_error *error) {
 }
 
 static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *error) {
-    if (args->size < 2 || args->rank < 0 || args->rank >= args->size || args->group < 0 ||
-        args->size > args->job->size) {
+    bool member = args->size >= 2 && args->rank >= 0 && args->rank < args->size &&
+                  args->group >= 0 && args->size <= args->job->size;
+    if (!member && !is_outside(args->group)) {
         return pgr_error_set(error, PGR_INTERNAL, "family %s: rank %lld of %lld in group %lld",
                              args->family, (long long)args->rank, (long long)args->size,
                              (long long)args->group);

@@ -158,6 +158,26 @@ static void say_view(const pgr_report *report, const pgr_view *view) {
         say(report, "%s %s %lld", i ? " x" : "", view->axes[i].name, (long long)view->axes[i].size);
 }
 
+/* What a layout has and no workload uses, so that nobody takes the times for those of a whole
+ * model.
+ */
+static void say_notes(const pgr_report *report, const pgr_plan *plan) {
+    static const char *const known[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
+    if (pgr_plan_axis_size(plan, "ep") > 1 || pgr_plan_axis_size(plan, "pp") > 1)
+        say(report,
+            "#  note      nothing runs over ep and pp yet: expert layers and pipelines come "
+            "later\n");
+    const pgr_view *grid = &plan->views[PGR_VIEW_DENSE];
+    for (int32_t i = 0; i < grid->axis_count; i++) {
+        bool used = grid->axes[i].size == 1;
+        for (size_t k = 0; k < sizeof known / sizeof known[0]; k++)
+            used = used || strcmp(grid->axes[i].name, known[k]) == 0;
+        if (!used)
+            say(report, "#  note      ranks along %s hold copies: workloads use tp, cp and dp\n",
+                grid->axes[i].name);
+    }
+}
+
 static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_plan *plan) {
     const char *separator = "";
     const char *activation = spec->model.activation == PGR_SWIGLU ? "swiglu" : "gelu";
@@ -182,10 +202,28 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
     say(report, "%smicro batch %lld, %s, %s%s\n", separator, (long long)spec->model.micro_batch,
         activation, pgr_dtype_name(spec->model.dtype),
         spec->parallel.sequence_parallel ? ", sequence parallel" : "");
-    if (pgr_plan_axis_size(plan, "ep") > 1 || pgr_plan_axis_size(plan, "pp") > 1)
-        say(report,
-            "#  note      nothing runs over ep and pp yet: expert layers and pipelines come "
-            "later\n");
+}
+
+static bool is_earlier_axis(const pgr_plan *plan, int32_t view, const char *name) {
+    for (int32_t before = 0; before < view; before++)
+        for (int32_t i = 0; i < plan->views[before].axis_count; i++)
+            if (strcmp(plan->views[before].axes[i].name, name) == 0)
+                return true;
+    return false;
+}
+
+/* Every axis once: one that several views name is the same ranks in each. */
+static void put_axes(row *line, const pgr_plan *plan) {
+    const char *separator = "";
+    for (int32_t view = 0; view < plan->view_count; view++) {
+        for (int32_t i = 0; i < plan->views[view].axis_count; i++) {
+            const pgr_axis *axis = &plan->views[view].axes[i];
+            if (is_earlier_axis(plan, view, axis->name))
+                continue;
+            put(line, "%s\"%s\": %lld", separator, axis->name, (long long)axis->size);
+            separator = ", ";
+        }
+    }
 }
 
 pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_job *job,
@@ -199,6 +237,7 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
         say(report, "\n");
     }
     say_model(report, spec, plan);
+    say_notes(report, plan);
     say(report, "#\n");
     row line = {.used = 0};
     put(&line, "{");
@@ -210,15 +249,7 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
     put(&line, ", ");
     put_string(&line, "comm", job->comm_name);
     put(&line, ", \"axes\": {");
-    static const char *const axes[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
-    const char *separator = "";
-    for (size_t i = 0; i < sizeof axes / sizeof axes[0]; i++) {
-        if (!pgr_plan_has_axis(plan, axes[i]))
-            continue;
-        put(&line, "%s\"%s\": %lld", separator, axes[i],
-            (long long)pgr_plan_axis_size(plan, axes[i]));
-        separator = ", ";
-    }
+    put_axes(&line, plan);
     put(&line, "}");
     return finish_row(report, &line, error);
 }
@@ -227,6 +258,8 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
 
 static void say_members(const pgr_report *report, const pgr_group *group) {
     enum { SHOWN = 12 };
+    if (group->index < 0)
+        say(report, "rank 0 is in no group");
     for (int64_t i = 0; i < group->size && i < SHOWN; i++)
         say(report, "%s%lld", i ? " " : "",
             (long long)pgr_family_member(&group->family, group->index, i));
@@ -234,27 +267,58 @@ static void say_members(const pgr_report *report, const pgr_group *group) {
         say(report, " ... (%lld)", (long long)group->size);
 }
 
-static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_group *group,
-                               double seconds, pgr_error *error) {
-    say(report, "   %-14s %5lld %7lld  ", group->family.name, (long long)group->size,
+/* Of a family whose groups are not all alike, or do not have every rank. */
+typedef struct uneven {
+    int64_t last_size; /* of the last piece of each whole */
+    int64_t in_none;   /* ranks of the world */
+} uneven;
+
+static uneven uneven_of(const pgr_family *family, int64_t ranks) {
+    uneven made = {.last_size = pgr_family_group_size(family, family->count - 1)};
+    int64_t wholes = family->count / family->pieces;
+    made.in_none = ranks - wholes * ((family->pieces - 1) * family->size + made.last_size);
+    return made;
+}
+
+static void say_uneven(const pgr_report *report, const pgr_group *group, const uneven *rest) {
+    if (rest->last_size != group->family.size)
+        say(report, "  (the last group has %lld)", (long long)rest->last_size);
+    if (rest->in_none)
+        say(report, "  (%lld ranks are in no group)", (long long)rest->in_none);
+}
+
+static void say_group(const pgr_report *report, const pgr_group *group, int width, double seconds,
+                      const uneven *rest) {
+    say(report, "   %-*s %5lld %7lld  ", width, group->family.name, (long long)group->family.size,
         (long long)group->family.count);
-    if (!group->comm)
+    if (group->family.size == 1)
         say(report, "%9s  ", "-");
     else if (group->shared_with)
         say(report, "%9s  ", "shared");
     else
         say(report, "%9.2f  ", 1e3 * seconds);
     say_members(report, group);
+    say_uneven(report, group, rest);
     if (group->shared_with)
         say(report, "  (the communicator of %s)", group->shared_with);
     say(report, "\n");
+}
+
+static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_group *group,
+                               int width, double seconds, pgr_error *error) {
+    uneven rest = uneven_of(&group->family, job->size);
+    say_group(report, group, width, seconds, &rest);
     row line = {.used = 0};
     put(&line, "{");
     put_string(&line, "workload", "open");
     put(&line, ", ");
     put_string(&line, "group", group->family.name);
-    put(&line, ", \"size\": %lld, \"groups\": %lld, \"ranks\": %lld, ", (long long)group->size,
-        (long long)group->family.count, (long long)job->size);
+    put(&line, ", \"size\": %lld, \"groups\": %lld, \"ranks\": %lld, ",
+        (long long)group->family.size, (long long)group->family.count, (long long)job->size);
+    if (rest.last_size != group->family.size)
+        put(&line, "\"last_size\": %lld, ", (long long)rest.last_size);
+    if (rest.in_none)
+        put(&line, "\"ranks_in_none\": %lld, ", (long long)rest.in_none);
     if (group->shared_with)
         put_string(&line, "shared_with", group->shared_with);
     else
@@ -262,13 +326,24 @@ static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr
     return finish_row(report, &line, error);
 }
 
+/* Of the column of families' names. */
+static int name_width(const pgr_groups *groups) {
+    int width = 14;
+    for (int64_t i = 0; i < pgr_groups_count(groups); i++) {
+        int length = (int)strlen(pgr_groups_at(groups, i)->family.name);
+        width = length > width ? length : width;
+    }
+    return width;
+}
+
 pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_groups *groups,
                              const double *seconds, pgr_error *error) {
-    say(report, "#  %-14s %5s %7s  %9s  %s\n", "family", "size", "groups", "open ms",
+    int width = name_width(groups);
+    say(report, "#  %-*s %5s %7s  %9s  %s\n", width, "family", "size", "groups", "open ms",
         "members of rank 0's group");
     pgr_status status = PGR_OK;
     for (int64_t i = 0; !status && i < pgr_groups_count(groups); i++)
-        status = report_group(report, job, pgr_groups_at(groups, i), seconds[i], error);
+        status = report_group(report, job, pgr_groups_at(groups, i), width, seconds[i], error);
     say(report, "#\n");
     if (report->text)
         fflush(report->text);

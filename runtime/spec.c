@@ -288,21 +288,6 @@ static void missing_moe(const pgr_spec *spec, char *text, size_t size) {
         missing(text, size, "moe.pad_to_capacity", NULL);
 }
 
-static void missing_parallel(const pgr_spec *spec, char *text, size_t size) {
-    if (spec->parallel.hierarchical_cp.count)
-        missing(text, size, "parallel.hierarchical_cp", NULL);
-    if (spec->parallel.hybrid_cp)
-        missing(text, size, "parallel.hybrid_cp", NULL);
-    if (spec->parallel.optimizer_instances > 1)
-        missing(text, size, "parallel.optimizer_instances", NULL);
-    if (spec->parallel.rank_offset)
-        missing(text, size, "parallel.rank_offset", NULL);
-    if (spec->parallel.grid.count)
-        missing(text, size, "parallel.grid", NULL);
-    if (spec->parallel.views.count)
-        missing(text, size, "parallel.views", NULL);
-}
-
 static void missing_run(const pgr_spec *spec, char *text, size_t size) {
     if (spec->run.device == PGR_DEVICE_CUDA)
         missing(text, size, "run.device", NULL);
@@ -320,7 +305,8 @@ static void missing_run(const pgr_spec *spec, char *text, size_t size) {
 
 pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error) {
     char text[2048] = "";
-    missing_parallel(spec, text, sizeof text);
+    if (spec->parallel.rank_offset)
+        missing(text, sizeof text, "parallel.rank_offset", NULL);
     if (spec->model.fp8)
         missing(text, sizeof text, "model.fp8", NULL);
     if (wants(spec, PGR_ROUTER))

@@ -161,7 +161,7 @@ static void check_router(problems *list, const pgr_spec *spec, const pgr_plan *p
         problem(list, "moe.topk = %lld is larger than moe.experts = %lld; topk can be 1 to %lld",
                 (long long)spec->moe.topk, (long long)spec->moe.experts,
                 (long long)spec->moe.experts);
-    if (spec->parallel.expert_view)
+    if (pgr_plan_has_axis(plan, "ep"))
         divides(list, "ep", pgr_plan_axis_size(plan, "ep"), "moe.experts", spec->moe.experts);
     if (spec->moe.experts > INT32_MAX)
         problem(list, "moe.experts = %lld is more than %d", (long long)spec->moe.experts,
@@ -208,8 +208,26 @@ static void check_sizes(problems *list, const pgr_spec *spec, const pgr_plan *pl
                 "hidden for each, do not fit in 63 bits; take smaller sizes or fewer iterations");
 }
 
+/* Which tokens a rank holds follows from its coordinates on these axes, and the losses and gathers
+ * go over sets of them: they must be factors of one view. */
+static void check_axes(problems *list, const pgr_plan *plan) {
+    static const char *const axes[] = {"tp", "cp", "dp"};
+    const pgr_view *grid = &plan->views[PGR_VIEW_DENSE];
+    for (size_t i = 0; i < sizeof axes / sizeof axes[0]; i++) {
+        bool there = false;
+        for (int32_t a = 0; a < grid->axis_count; a++)
+            there = there || strcmp(grid->axes[a].name, axes[i]) == 0;
+        if (!there)
+            problem(list,
+                    "axis %s is in a view of its own, and the workloads cut tokens over tp, cp and "
+                    "dp of one view; name it in parallel.grid",
+                    axes[i]);
+    }
+}
+
 pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
     problems list = {.used = 0};
+    check_axes(&list, plan);
     const pgr_list *workloads = &spec->run.workloads;
     for (int64_t i = 0; i < workloads->count; i++) {
         int64_t workload = workloads->items[i];

@@ -121,21 +121,24 @@ static pgr_status verify_gate(const routing_state *state, pgr_verdict *verdict, 
                               pgr_tolerance(PGR_F32, (double)config->hidden, 1), verdict, error);
 }
 
+/* Whether ranks along this axis count their tokens together. */
+static bool counts_together(const pgr_router_config *config, const char *axis) {
+    return strcmp(axis, "cp") == 0 || (config->sequence_parallel && strcmp(axis, "tp") == 0) ||
+           (config->aux_loss_type == PGR_GLOBAL_AUX_LOSS && strcmp(axis, "dp") == 0);
+}
+
 /* Whose tokens the losses count together, by coordinates: all ranks of a pipeline stage, of one
  * data-parallel rank unless the loss is global; without sequence parallelism tp ranks hold copies,
- * and each set of copies is a group of its own. */
+ * as those of any other axis of a grid do, and each set of copies is a group of its own. */
 static int64_t loss_groups(const routing_state *state, int64_t *own) {
-    const pgr_plan *plan = state->site->plan;
-    const pgr_router_config *config = &state->router->config;
-    int64_t rank = state->site->job->rank, groups = pgr_plan_axis_size(plan, "pp");
-    int64_t index = pgr_plan_coordinate(plan, "pp", rank);
-    if (config->aux_loss_type != PGR_GLOBAL_AUX_LOSS) {
-        index = index * pgr_plan_axis_size(plan, "dp") + pgr_plan_coordinate(plan, "dp", rank);
-        groups *= pgr_plan_axis_size(plan, "dp");
-    }
-    if (!config->sequence_parallel) {
-        index = index * pgr_plan_axis_size(plan, "tp") + pgr_plan_coordinate(plan, "tp", rank);
-        groups *= pgr_plan_axis_size(plan, "tp");
+    const pgr_view *view = &state->site->plan->views[PGR_VIEW_DENSE];
+    int64_t rank = state->site->job->rank, groups = 1, index = 0;
+    for (int32_t i = 0; i < view->axis_count; i++) {
+        const pgr_axis *axis = &view->axes[i];
+        if (counts_together(&state->router->config, axis->name))
+            continue;
+        index = index * axis->size + rank / axis->stride % axis->size;
+        groups *= axis->size;
     }
     *own = index;
     return groups;

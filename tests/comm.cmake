@@ -6,7 +6,8 @@ add_test(NAME unit/deadline COMMAND deadline_test)
 set_tests_properties(unit/deadline PROPERTIES LABELS "unit;comm" TIMEOUT 20)
 
 # Jobs, modules and communicators: alone and under mpirun.
-add_executable(comm_test mpi/comm_test.c mpi/comm_test_collectives.c mpi/comm_test_waiting.c)
+add_executable(comm_test mpi/comm_test.c mpi/comm_test_groups.c mpi/comm_test_collectives.c
+               mpi/comm_test_waiting.c)
 target_link_libraries(comm_test PRIVATE pgrun_core m)
 add_dependencies(comm_test pgrun_mpi pgrun_cpu)
 
@@ -20,11 +21,34 @@ foreach(ranks 3 4)
   add_test(NAME comm/split_${ranks}_ranks COMMAND ${mpirun} ${ranks} $<TARGET_FILE:comm_test>)
   set_tests_properties(comm/split_${ranks}_ranks PROPERTIES ENVIRONMENT PGRUN_MPI_MAX_COUNT=7)
 endforeach()
+# Layouts that other sizes do not have: 3 stages of 2, and 10 ranks cut into 4, 4 and 2.
+foreach(ranks 6 10)
+  add_test(NAME comm/groups_${ranks}_ranks COMMAND ${mpirun} ${ranks} $<TARGET_FILE:comm_test> groups)
+endforeach()
+add_test(NAME comm/outside COMMAND ${mpirun} 4 $<TARGET_FILE:comm_test> outside)
 add_test(NAME comm/late COMMAND ${mpirun} 2 $<TARGET_FILE:comm_test> late)
 add_test(NAME comm/progress COMMAND ${mpirun} 4 $<TARGET_FILE:comm_test> progress)
 add_test(NAME comm/launcher
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpi/launcher_test.sh $<TARGET_FILE:comm_test>)
 
+# The example of docs/running.md, which docs_spec.lua compares with it.
+file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/include)
+file(CREATE_LINK ${CMAKE_SOURCE_DIR}/runtime ${CMAKE_CURRENT_BINARY_DIR}/include/pgrun SYMBOLIC)
+add_executable(comm_example mpi/example.c)
+target_include_directories(comm_example PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/include)
+target_link_libraries(comm_example PRIVATE pgrun_core pgrun_config)
+add_dependencies(comm_example pgrun_mpi)
+add_test(NAME comm/example COMMAND ${mpirun} 12 $<TARGET_FILE:comm_example>)
+set_tests_properties(comm/example PROPERTIES LABELS "mpi;docs" TIMEOUT 60
+                     PASS_REGULAR_EXPRESSION "rank 7: sum 13, embedding -1 of 0")
+
+# Opened and closed a hundred times without growth. It looks at MPI's own handles.
+add_executable(reopen_test mpi/reopen_test.c)
+target_link_libraries(reopen_test PRIVATE pgrun_core MPI::MPI_C)
+add_dependencies(reopen_test pgrun_mpi)
+add_test(NAME comm/reopen COMMAND ${mpirun} 8 $<TARGET_FILE:reopen_test>)
+
 set_tests_properties(comm/alone comm/1_ranks comm/2_ranks comm/4_ranks comm/8_ranks
-                     comm/split_3_ranks comm/split_4_ranks comm/late comm/progress comm/launcher
+                     comm/split_3_ranks comm/split_4_ranks comm/late comm/progress comm/launcher comm/reopen
+                     comm/groups_6_ranks comm/groups_10_ranks comm/outside
                      PROPERTIES LABELS mpi TIMEOUT 90)

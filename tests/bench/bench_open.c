@@ -60,13 +60,15 @@ static double split_bare(const pgr_plan *plan) {
             known = known || pgr_family_same(&opened[other], &family);
         if (known)
             continue;
-        MPI_Comm_split(MPI_COMM_WORLD, (int)pgr_family_group(&family, job->rank),
+        int64_t group = pgr_family_group(&family, job->rank);
+        MPI_Comm_split(MPI_COMM_WORLD, group < 0 ? MPI_UNDEFINED : (int)group,
                        (int)pgr_family_rank(&family, job->rank), &comms[count]);
         opened[count++] = family;
     }
     double seconds = pgr_clock_seconds() - start;
     for (int i = 0; i < count; i++)
-        MPI_Comm_free(&comms[i]);
+        if (comms[i] != MPI_COMM_NULL)
+            MPI_Comm_free(&comms[i]);
     return seconds;
 }
 

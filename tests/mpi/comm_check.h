@@ -24,6 +24,11 @@ extern int failed; /* checks of the current case, on this rank */
 /* Every rank's verdict counts; rank 0 prints the line. */
 void case_end(const char *name);
 
+/* comm_test_groups.c: the plan's groups, opened; a plan of the whole job with these sizes. */
+void test_groups(void);
+pgr_plan plan_of(int64_t tp, int64_t cp);
+pgr_groups *groups_open(const pgr_plan *plan, const char *const *families, int64_t count);
+
 /* comm_test_collectives.c: on an open communicator, or NULL where this rank has none. */
 void test_collectives(pgr_comm *comm, const char *where);
 void test_bf16_sum(pgr_comm *comm);

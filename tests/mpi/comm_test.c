@@ -3,7 +3,9 @@
  *
  *   comm_test            every case but those below
  *   comm_test open       opens and closes the job: its status is the exit status
+ *   comm_test groups     groups alone
  *   comm_test late       a rank that comes late: deadlines and their messages (takes seconds)
+ *   comm_test outside    the same, where ranks are in no group; on 4 ranks
  *   comm_test progress   ranks that come one after the other (takes seconds) */
 #include "comm_check.h"
 
@@ -40,30 +42,6 @@ static void pause_seconds(double seconds) {
     struct timespec time = {.tv_sec = (time_t)seconds,
                             .tv_nsec = (long)((seconds - floor(seconds)) * 1e9)};
     nanosleep(&time, NULL);
-}
-
-/* A plan of the whole job with these sizes. */
-static pgr_plan plan_of(int64_t tp, int64_t cp) {
-    pgr_spec spec;
-    pgr_plan plan = {0};
-    pgr_spec_init(&spec);
-    spec.parallel.tp = tp;
-    spec.parallel.cp = cp;
-    CHECK_OK(pgr_plan_create(&spec, job->size, &plan, &error));
-    pgr_spec_free(&spec);
-    return plan;
-}
-
-static pgr_groups *groups_open(const pgr_plan *plan, const char *const *families, int64_t count) {
-    char items[16][PGR_NAME_MAX];
-    pgr_names names = {.count = count, .items = items};
-    pgr_groups *groups = NULL;
-    for (int64_t i = 0; i < count; i++)
-        snprintf(items[i], PGR_NAME_MAX, "%s", families[i]);
-    CHECK_OK(pgr_groups_open_begin(job, plan, &names, &groups, &error));
-    if (groups)
-        CHECK_OK(pgr_groups_open_finish(groups, &error));
-    return groups;
 }
 
 /* ---- the job ------------------------------------------------------------------------------- */
@@ -158,115 +136,6 @@ static void test_device(void) {
     case_end("the device, or why not");
 }
 
-/* ---- groups -------------------------------------------------------------------------------- */
-
-static void test_sharing(void) {
-    static const char *const families[] = {"cp-tp", "dp", "tp", "dp-cp", "cp", "tp-cp"};
-    pgr_plan plan = plan_of(job->size % 2 ? 1 : 2, 1);
-    pgr_groups *groups = groups_open(&plan, families, 6);
-    if (groups) {
-        const pgr_group *tp = pgr_groups_find(groups, "tp"), *dp = pgr_groups_find(groups, "dp");
-        const pgr_group *cp = pgr_groups_find(groups, "cp");
-        const pgr_group *dp_cp = pgr_groups_find(groups, "cp-dp");
-        const pgr_group *tp_cp = pgr_groups_find(groups, "tp-cp");
-        CHECK(pgr_groups_count(groups) == 5, "%d groups", (int)pgr_groups_count(groups));
-        CHECK(tp && dp && cp && dp_cp && tp_cp, "not all found");
-        CHECK(!pgr_groups_find(groups, "pp") && !pgr_groups_find(groups, "nonesuch"), "found");
-        CHECK(cp && cp->size == 1 && !cp->comm && !cp->shared_with, "a group of one is open");
-        CHECK(tp && tp->size == (job->size % 2 ? 1 : 2), "tp");
-        CHECK(tp && !tp->comm == (job->size % 2 == 1), "tp's communicator");
-        CHECK(tp && tp_cp && tp->comm == tp_cp->comm, "tp and tp-cp are one partition");
-        CHECK(dp && dp_cp && dp->comm == dp_cp->comm, "dp and dp-cp are one partition");
-        CHECK(tp && dp && (!tp->comm || tp->comm != dp->comm), "tp and dp are not");
-        if (job->size >= 4 && job->size % 2 == 0) {
-            CHECK(tp_cp->shared_with && strcmp(tp_cp->shared_with, "tp") == 0, "tp-cp shares tp");
-            CHECK(tp->open_seconds > 0 && tp_cp->open_seconds == 0, "open_seconds");
-            CHECK(tp->index == job->rank / 2 && tp->rank == job->rank % 2, "place in tp");
-            /* the default families come in plan order, then the others */
-            const pgr_group *last = pgr_groups_at(groups, 4);
-            CHECK(last && last == tp_cp, "%s is last", last ? last->family.name : "nothing");
-        }
-        if (tp && tp->comm)
-            test_collectives(tp->comm, "tp");
-        if (dp && job->size >= 4)
-            test_collectives(dp->comm, "dp");
-        CHECK_OK(pgr_groups_close(groups, &error));
-    }
-    case_end("families share communicators");
-}
-
-static void test_refusals(void) {
-    char items[1][PGR_NAME_MAX] = {"tp-nonesuch"};
-    pgr_names names = {.count = 1, .items = items};
-    pgr_groups *groups = NULL;
-    pgr_plan plan = plan_of(1, 1);
-    CHECK(pgr_groups_open_begin(job, &plan, &names, &groups, &error) == PGR_INVALID && !groups,
-          "an unknown family");
-    names.count = 0;
-    CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
-    CHECK_OK(pgr_groups_open_finish(groups, &error));
-    CHECK(pgr_groups_count(groups) == 0, "no families");
-    CHECK_OK(pgr_groups_close(groups, &error));
-    plan.world_size++;
-    CHECK(pgr_groups_open_begin(job, &plan, &names, &groups, &error) == PGR_USAGE, "a larger plan");
-    case_end("groups that cannot be");
-}
-
-static void test_reopen(void) {
-    static const char *const families[] = {"dp", "tp"};
-    pgr_plan plan = plan_of(job->size % 2 ? 1 : 2, 1);
-    for (int i = 0; i < 20; i++) {
-        pgr_groups *groups = groups_open(&plan, families, 2);
-        if (groups)
-            CHECK_OK(pgr_groups_close(groups, &error));
-    }
-    case_end("opened and closed 20 times");
-}
-
-/* A backend that opens what it was asked for, but for a wrong place: the identity check's prey. */
-static pgr_comm_ops broken_ops;
-static const pgr_comm_ops *true_ops;
-
-static pgr_status open_swapped(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *err) {
-    pgr_comm_open_args swapped = *args;
-    swapped.rank = args->rank < 2 ? 1 - args->rank : args->rank;
-    return true_ops->open_begin(&swapped, comm, err);
-}
-
-/* The same groups, numbered otherwise, hold other members where the count is even. */
-static pgr_status open_shifted(const pgr_comm_open_args *args, pgr_comm **comm, pgr_error *err) {
-    pgr_comm_open_args shifted = *args;
-    bool first = args->job->rank == 0, last = args->job->rank == args->job->size - 1;
-    if (first || last) { /* ranks 0 and n-1 take each other's group and place */
-        int64_t n = args->job->size, tp = args->size;
-        shifted.group = first ? (n - 1) / tp : 0;
-        shifted.rank = first ? (n - 1) % tp : 0;
-    }
-    return true_ops->open_begin(&shifted, comm, err);
-}
-
-static void try_broken(pgr_status (*open)(const pgr_comm_open_args *, pgr_comm **, pgr_error *),
-                       bool everywhere, const char *name) {
-    pgr_plan plan = plan_of(2, 1);
-    char items[1][PGR_NAME_MAX] = {"tp"};
-    pgr_names names = {.count = 1, .items = items};
-    pgr_groups *groups = NULL;
-    true_ops = job->comm_ops;
-    broken_ops = *true_ops;
-    broken_ops.open_begin = open;
-    job->comm_ops = &broken_ops;
-    CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
-    pgr_status status = pgr_groups_open_finish(groups, &error);
-    bool mine = everywhere || job->rank < 2 || job->rank >= job->size - 2;
-    CHECK(!mine || status == PGR_BACKEND, "status %d", (int)status);
-    CHECK(!mine || (strstr(error.message, "family tp, group ") && strstr(error.message, "place ") &&
-                    strstr(error.message, "has world rank")),
-          "%s", error.message);
-    pgr_groups_abort(groups); /* local: the members do not all know */
-    job->comm_ops = true_ops;
-    case_end(name);
-}
-
 /* ---- a rank that comes late ---------------------------------------------------------------- */
 
 static void test_late_collective(void) {
@@ -331,6 +200,32 @@ static void test_late_opening(void) {
     case_end("a late rank in opening");
 }
 
+/* The last rank is late, and those that are in no group of the family wait for it too. */
+static void test_late_outside(void) {
+    pgr_spec spec;
+    pgr_plan plan = {0};
+    char items[1][PGR_NAME_MAX] = {"embedding"};
+    pgr_names names = {.count = 1, .items = items};
+    pgr_groups *groups = NULL;
+    pgr_spec_init(&spec);
+    spec.parallel.pp = job->size;
+    CHECK_OK(pgr_plan_create(&spec, job->size, &plan, &error));
+    pgr_spec_free(&spec);
+    job->init_timeout = 1;
+    if (job->rank == job->size - 1)
+        pause_seconds(1.8);
+    CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
+    pgr_status status = pgr_groups_open_finish(groups, &error);
+    bool outside = job->rank > 0 && job->rank < job->size - 1;
+    CHECK(status == PGR_TIMEOUT, "status %d", (int)status);
+    CHECK(strstr(error.message, outside ? "opening family embedding, of which this rank shares no "
+                                          "group: world rank "
+                                        : "opening family embedding, group 0 (world ranks 0, 3): "),
+          "%s", error.message);
+    pgr_groups_abort(groups);
+    case_end("a late rank, and ranks in no group");
+}
+
 /* -------------------------------------------------------------------------------------------- */
 
 static void run_progress(void) {
@@ -342,6 +237,19 @@ static void run_progress(void) {
     case_end("closed");
 }
 
+/* A further communicator of the group's ranks, as another layer of the job may have one. */
+static pgr_comm *comm_like(const pgr_group *group) {
+    pgr_comm_open_args args = {job,         "other",      group->index, group->rank,
+                               group->size, job->timeout, NULL};
+    pgr_comm *comm = NULL;
+    bool done = false;
+    pgr_status status = job->comm_ops->open_begin(&args, &comm, &error);
+    while (status == PGR_OK && !done)
+        status = job->comm_ops->open_poll(comm, &done, &error);
+    CHECK_OK(status);
+    return comm;
+}
+
 static void run_all(void) {
     static const char *const families[] = {"tp"};
     test_job();
@@ -349,7 +257,6 @@ static void run_all(void) {
     test_agree();
     test_modules();
     test_device();
-    test_refusals();
     pgr_plan plan = plan_of(job->size, 1);
     pgr_groups *groups = groups_open(&plan, families, 1);
     const pgr_group *world = groups ? pgr_groups_find(groups, "tp") : NULL;
@@ -358,18 +265,13 @@ static void run_all(void) {
         test_bf16_sum(world->comm);
         test_requests(world->comm);
     }
-    pgr_groups *others = groups_open(&plan, families, 1);
-    const pgr_group *other = others ? pgr_groups_find(others, "tp") : NULL;
-    test_late_counts(world ? world->comm : NULL, other ? other->comm : NULL);
-    pgr_groups_abort(others);
+    pgr_comm *other = world && world->comm ? comm_like(world) : NULL;
+    test_late_counts(world ? world->comm : NULL, other);
+    if (other)
+        other->ops->abort(other);
     CHECK_OK(pgr_groups_close(groups, &error));
     case_end("all ranks, opened and closed");
-    test_sharing();
-    test_reopen();
-    if (job->size % 2 == 0)
-        try_broken(open_swapped, true, "swapped places are caught");
-    if (job->size > 3 && job->size % 2 == 0)
-        try_broken(open_shifted, false, "exchanged members are caught");
+    test_groups();
 }
 
 int main(int argc, char **argv) {
@@ -387,8 +289,12 @@ int main(int argc, char **argv) {
         test_late_collective();
         test_late_bootstrap();
         test_late_opening();
+    } else if (strcmp(what, "outside") == 0) {
+        test_late_outside();
     } else if (strcmp(what, "progress") == 0) {
         run_progress();
+    } else if (strcmp(what, "groups") == 0) {
+        test_groups();
     } else {
         run_all();
     }

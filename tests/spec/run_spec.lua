@@ -157,36 +157,36 @@ describe("what a run needs", function()
   end)
 end)
 
+-- The rows of rows.jsonl of a run, by workload.
+local function rows_of(ranks, file, ...)
+  local folder = os.tmpname()
+  os.remove(folder)
+  local got = run(ranks, "", file, "--report", folder .. "/made/deep", ...)
+  assert.equal(0, got.status, got.err .. got.out)
+  local rows = {}
+  for line in io.lines(folder .. "/made/deep/rows.jsonl") do
+    local row = assert(json.decode(line), line)
+    rows[row.workload == "open" and "open " .. row.group or row.workload] = row
+  end
+  os.execute("rm -r " .. shell.quote(folder))
+  return rows, got
+end
+
+local function verified(rows, ranks)
+  for _, workload in ipairs({ "mlp", "router", "context" }) do
+    local row = assert(rows[workload], workload)
+    assert.is_true(row.verify.ok)
+    assert.is_true(row.verify.checked > 0 and row.verify.max_err <= row.verify.tolerance)
+    assert.equal(ranks, row.ranks)
+    assert.equal("cpu", row.device)
+    assert.is_true(row.time_ms.min <= row.time_ms.median and row.time_ms.median <= row.time_ms.p95)
+    for _, key in ipairs({ "shape", "dtype", "group", "comm", "compute_ms", "communication_ms" }) do
+      assert.is_truthy(row[key], key)
+    end
+  end
+end
+
 describe("a good run", function()
-  -- The rows of rows.jsonl of a run, by workload.
-  local function rows_of(ranks, file, ...)
-    local folder = os.tmpname()
-    os.remove(folder)
-    local got = run(ranks, "", file, "--report", folder .. "/made/deep", ...)
-    assert.equal(0, got.status, got.err .. got.out)
-    local rows = {}
-    for line in io.lines(folder .. "/made/deep/rows.jsonl") do
-      local row = assert(json.decode(line), line)
-      rows[row.workload == "open" and "open " .. row.group or row.workload] = row
-    end
-    os.execute("rm -r " .. shell.quote(folder))
-    return rows, got
-  end
-
-  local function verified(rows, ranks)
-    for _, workload in ipairs({ "mlp", "router", "context" }) do
-      local row = assert(rows[workload], workload)
-      assert.is_true(row.verify.ok)
-      assert.is_true(row.verify.checked > 0 and row.verify.max_err <= row.verify.tolerance)
-      assert.equal(ranks, row.ranks)
-      assert.equal("cpu", row.device)
-      assert.is_true(row.time_ms.min <= row.time_ms.median and row.time_ms.median <= row.time_ms.p95)
-      for _, key in ipairs({ "shape", "dtype", "group", "comm", "compute_ms", "communication_ms" }) do
-        assert.is_truthy(row[key], key)
-      end
-    end
-  end
-
   it("verifies the quickstart on 8 ranks and writes its rows", function()
     local rows, got = rows_of(8, eight)
     verified(rows, 8)
@@ -217,6 +217,119 @@ describe("a good run", function()
     local got = shell.pgrun("configs/quickstart-1.lua")
     assert.equal(0, got.status, got.err)
     assert.is_truthy(got.out:find("3 workloads verified", 1, true))
+  end)
+end)
+
+-- A config of small shapes around a layout.
+local function around(parallel, rest)
+  return config("return { parallel = { " .. parallel .. " }, model = { hidden = 64, ffn = 128, seq_len = 61, "
+    .. "micro_batch = 2 }, moe = { experts = 8, topk = 2, aux_loss_type = 'global_aux_loss' }, "
+    .. "run = { iterations = 1, warmup = 0 }, " .. (rest or "") .. " }")
+end
+
+describe("a run of a grid", function()
+  local expert = "views = { expert = { { 'etp', 1 }, { 'ep', 4 }, { 'edp' } } }"
+
+  it("verifies all workloads beside an axis of its own, whose ranks hold copies", function()
+    for _, shared in ipairs({ "", ", sequence_parallel = true" }) do
+      local file = around("grid = { { 'tp', 2 }, { 'mine', 2 }, { 'dp' } }, " .. expert .. shared)
+      local rows, got = rows_of(8, file)
+      os.remove(file)
+      verified(rows, 8)
+      assert.same({ tp = 2, mine = 2, dp = 2, cp = 1, pp = 1, etp = 1, ep = 4, edp = 2 }, rows.layout.axes)
+      assert.is_truthy(got.out:find("layout    dense tp 2 x mine 2 x dp 2", 1, true), got.out)
+      assert.is_truthy(got.out:find("note      ranks along mine hold copies", 1, true), got.out)
+    end
+  end)
+  it("gives what the short form gives", function()
+    local grid = around("sequence_parallel = true, grid = { { 'tp', 2 }, { 'cp', 2 }, { 'dp' } }, " .. expert)
+    local short = around("sequence_parallel = true, tp = 2, cp = 2, ep = 4, etp = 1")
+    local a, b = rows_of(8, grid), rows_of(8, short)
+    os.remove(grid)
+    os.remove(short)
+    verified(a, 8)
+    for _, workload in ipairs({ "mlp", "router", "context" }) do
+      assert.same(b[workload].shape, a[workload].shape)
+      assert.same(b[workload].verify, a[workload].verify)
+    end
+    assert.same(b.layout.axes, a.layout.axes)
+  end)
+  it("pads to the size of the axis that is left open", function()
+    local file = around("sequence_parallel = true, grid = { { 'cp', 2 }, { 'tp' } }")
+    local rows = rows_of(8, file)
+    os.remove(file)
+    verified(rows, 8)
+    assert.equal(64, rows.context.shape.padded) -- 61 to a multiple of 2 * cp * tp = 16
+    assert.equal(32, rows.mlp.shape.ffn_per_rank)
+  end)
+  it("is refused where tokens are cut over an axis of another view", function()
+    local file = around("grid = { { 'tp', 2 }, { 'rest' } }, views = { other = { { 'dp', 4 }, { 'mine' } } }")
+    refused(run(4, "", file), 1,
+      "axis dp is in a view of its own, and the workloads cut tokens over tp, cp and dp of one view")
+    os.remove(file)
+  end)
+  it("is refused with a rank offset, which groups and check have", function()
+    local file = around("rank_offset = 8")
+    refused(run(2, "", file), 3, "a rank offset (only groups and check have it) (parallel.rank_offset)")
+    os.remove(file)
+  end)
+end)
+
+describe("a run that opens every family", function()
+  -- All default families of the layout: the rows say what `pgrun groups` says.
+  local function opens(ranks, parallel, special)
+    local file = around(parallel)
+    local told = shell.pgrun("groups", file, "--world-size", ranks, "--format", "json")
+    assert.equal(0, told.status, told.err)
+    local families, names = json.decode(told.out).groups, {}
+    for name in pairs(families) do
+      names[#names + 1] = '"' .. name .. '"'
+    end
+    local rows, got = rows_of(ranks, file, "--set", "run.families={" .. table.concat(names, ",") .. "}")
+    os.remove(file)
+    verified(rows, ranks)
+    for name, groups in pairs(families) do
+      local row, placed = assert(rows["open " .. name], name), 0
+      for _, group in ipairs(groups) do
+        placed = placed + #group
+      end
+      local first, last = #groups[1], #groups[#groups]
+      assert.equal(#groups, row.groups, name)
+      assert.equal(first, row.size, name)
+      assert.equal(last ~= first and last or nil, row.last_size, name)
+      assert.equal(placed < ranks and ranks - placed or nil, row.ranks_in_none, name)
+      assert.is_true(row.shared_with ~= nil or (row.open_ms > 0) == (row.size > 1), name)
+    end
+    for _, name in ipairs(special) do
+      assert.is_truthy(rows["open " .. name], name)
+    end
+    return rows, got.out
+  end
+
+  it("with levels of context parallelism, optimizer instances and ranks in no group", function()
+    local rows, out = opens(8, "cp = 4, pp = 2, hierarchical_cp = { 2, 2 }, optimizer_instances = 2, "
+      .. "order = 'tp-cp-ep-dp-pp', pp_split = 1",
+      { "cp/0", "cp/1", "dp-cp/intra", "edp/intra", "edp/inter", "embedding", "optimizer-instance" })
+    assert.is_nil(rows["open embedding"].ranks_in_none)
+    assert.is_truthy(out:find("\n   cp/1 +2 +4 "), out)
+  end)
+  it("where middle stages hold no embedding, and hybrid groups are cut", function()
+    local rows, out = opens(12, "cp = 4, pp = 3, hybrid_cp = true, pp_split = 1", { "dp-cp/hybrid2" })
+    assert.equal(4, rows["open position-embedding"].ranks_in_none)
+    assert.is_nil(rows["open embedding"].ranks_in_none) -- first, split and last: all stages
+    assert.is_truthy(out:find("(4 ranks are in no group)", 1, true), out)
+    rows, out = opens(4, "pp = 4", {})
+    assert.equal(2, rows["open embedding"].ranks_in_none)
+    assert.is_truthy(out:find("(2 ranks are in no group)", 1, true), out)
+  end)
+  it("of unequal sizes", function()
+    local rows, out = opens(10, "hybrid_cp = true", { "dp-cp/hybrid2", "dp-cp/hybrid4" })
+    assert.equal(2, rows["open dp-cp/hybrid4"].last_size)
+    assert.is_truthy(out:find("(the last group has 2)", 1, true), out)
+  end)
+  it("of a grid, its own axes among them", function()
+    opens(8, "grid = { { 'tp', 2 }, { 'mine', 2 }, { 'dp' } }, views = { expert = { { 'ep', 4 }, { 'edp' } } }",
+      { "mine", "ep", "edp", "embedding" })
   end)
 end)
 

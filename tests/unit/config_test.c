@@ -201,11 +201,7 @@ static void test_not_runnable_is_told_by_name(void **state) {
     (void)state;
     static pgr_error error;
     static const char *const rows[][2] = {
-        {"parallel = { hierarchical_cp = { 2 } }", "parallel.hierarchical_cp"},
-        {"parallel = { hybrid_cp = true }", "parallel.hybrid_cp"},
-        {"parallel = { optimizer_instances = 2 }", "parallel.optimizer_instances"},
         {"parallel = { rank_offset = 2 }", "parallel.rank_offset"},
-        {"parallel = { grid = { {'tp'} } }", "parallel.grid"},
         {"parallel = {}, model = { fp8 = true }", "model.fp8"},
         {"parallel = {}, moe = { score = 'sigmoid' }", "moe.score"},
         {"parallel = {}, moe = { groups = 2 }", "moe.groups"},
@@ -242,6 +238,15 @@ static void test_runnable(void **state) {
     pgr_spec_free(&spec);
     spec = loaded("return { parallel = {}, run = { workloads = {} } }");
     assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_INVALID);
+    pgr_spec_free(&spec);
+    /* keys that add groups and change no workload */
+    spec = loaded("return { parallel = { cp = 4, hierarchical_cp = { 2, 2 }, hybrid_cp = true, "
+                  "optimizer_instances = 2 } }");
+    assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
+    pgr_spec_free(&spec);
+    spec = loaded("return { parallel = { grid = { {'tp', 2}, {'mine', 2}, {'dp'} }, "
+                  "views = { expert = { {'ep', 4}, {'edp'} } } } }");
+    assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
     pgr_spec_free(&spec);
     /* a router that is not run may ask for anything */
     spec = loaded("return { parallel = {}, run = { workloads = { 'mlp' } },"
