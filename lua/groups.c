@@ -127,11 +127,11 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
         return status;
     status = make_plan(options, &spec, &r->plan, error);
     if (status == PGR_OK)
+        pgr_groups_rank_holds(&r->plan, &spec, options->rank, r->holds);
+    if (status == PGR_OK)
         status = choose_families(r, options->group, error);
     if (status == PGR_OK)
         status = choose_rank(r, options->rank, error);
-    if (status == PGR_OK && r->rank != PGR_NIL)
-        pgr_groups_rank_holds(&r->plan, &spec, r->rank, r->holds);
     pgr_spec_free(&spec);
     return status;
 }

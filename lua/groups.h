@@ -13,10 +13,10 @@ typedef enum pgr_groups_format { PGR_GROUPS_TEXT, PGR_GROUPS_JSON } pgr_groups_f
 
 typedef struct pgr_groups {
     pgr_plan plan;
+    char holds[PGR_GROUPS_HOLDS_MAX]; /* what `rank` holds, lines for the text; "" for none */
     pgr_family families[PGR_GROUPS_FAMILIES_MAX];
     int32_t family_count;
-    int64_t rank;                     /* without rank_offset, or PGR_NIL for the whole world */
-    char holds[PGR_GROUPS_HOLDS_MAX]; /* what that rank holds, lines for the text; or "" */
+    int64_t rank; /* without rank_offset, or PGR_NIL for the whole world */
     pgr_groups_format format;
 } pgr_groups;
 

@@ -91,7 +91,7 @@ void pgr_groups_rank_holds(const pgr_plan *plan, const pgr_spec *spec, int64_t r
                            char text[PGR_GROUPS_HOLDS_MAX]) {
     pgr_state state;
     text[0] = '\0';
-    if (pgr_state_create(plan, spec, plan->rank_offset + rank, &state, NULL) != PGR_OK)
+    if (pgr_state_create(plan, spec, rank, &state, NULL) != PGR_OK)
         return;
     add_stage(&state, text);
     add_experts(&state, text);

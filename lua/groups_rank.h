@@ -7,8 +7,9 @@
 #define PGR_GROUPS_HOLDS_MAX 512 /* bytes of the text, NUL included */
 
 /* Writes the rank's stage, layers, experts and embeddings, as far as the config gives them, a line
- * each with its newline; "" where it gives none. `rank` counts without rank_offset. What the config
- * gives wrongly (layers that do not divide) is left out: it is no matter of groups. */
+ * each with its newline; "" where it gives none, or `rank`, which counts from rank_offset, is not
+ * in the world. What the config gives wrongly (layers that do not divide) is left out: it is no
+ * matter of groups. */
 void pgr_groups_rank_holds(const pgr_plan *plan, const pgr_spec *spec, int64_t rank,
                            char text[PGR_GROUPS_HOLDS_MAX]);
 

@@ -45,7 +45,10 @@ static void only_what_the_config_gives(void **unused) {
     spec.model.layers = 3;
     tells(1, "layers 0 to 2\n");
     spec.parallel.rank_offset = 10;
-    tells(1, "layers 0 to 2\n");
+    tells(11, "layers 0 to 2\n");
+    tells(12, "");
+    tells(1, "");
+    tells(PGR_NIL, "");
 }
 
 static void layers_of_virtual_stages(void **unused) {
