@@ -50,7 +50,7 @@ static void write_band(pgr_writer *w, const pgr_groups *g, const pgr_family *fam
                           i + 1 < count ? family_width(&families[i], columns) - 1 : 0);
     }
     for (int64_t node = nodes->first; node < nodes->first + nodes->count; node++) {
-        pgr_writer_char(w, '\n');
+        pgr_writer_line_end(w);
         pgr_writer_number_column(w, node, 4);
         pgr_writer_column(w, "", NODE_WIDTH - 4);
         for (int32_t i = 0; i < count; i++) {
@@ -58,7 +58,7 @@ static void write_band(pgr_writer *w, const pgr_groups *g, const pgr_family *fam
             write_cells(w, g, &families[i], node * nodes->gpus, columns);
         }
     }
-    pgr_writer_char(w, '\n');
+    pgr_writer_line_end(w);
 }
 
 /* How many of the families fit beside each other; at least one. */

@@ -16,7 +16,7 @@ static const char *const colours[COLOURS] = {
     "#5b8fc4", "#cf6a48", "#cdb74d", "#35967a", "#e0788e", "#5db4dd", "#98a722"};
 
 enum { MARGIN = 16, LINE = 18, TEXT_PX = 13, TITLE_PX = 17, PANEL_GAP = 28, BLOCK_GAP = 16 };
-enum { LEGEND_CELL = 26, LEGEND_LINES = 2 };
+enum { LEGEND_CELL = 26, LEGEND_LEFT = 44, LEGEND_LINES = 2 };
 
 /* Sizes in pixels. */
 typedef struct layout {
@@ -78,6 +78,8 @@ static void set_blocks(layout *l) {
     for (int64_t blocks = 1; blocks <= l->nodes.count; blocks++) {
         int64_t rows = (l->nodes.count + blocks - 1) / blocks;
         double off = distance(blocks * block_width(l), rows * row_height(l) + LINE);
+        if (l->nodes.count % rows != 0)
+            off *= 1.3; /* columns of equal length show what repeats */
         if (blocks == 1 || off < best) {
             best = off;
             l->blocks = blocks;
@@ -179,7 +181,7 @@ static const char style[] =
     ".cell text,.key text{text-anchor:middle}\n"
     ".quiet{fill:#595959}\n"
     ".none{fill:#d0d0d0}\n"
-    ".far{opacity:.3}\n"
+    ".far rect{fill-opacity:.25}\n.far text{fill:#6b6b6b}\n"
     ".near rect{stroke:#1a1a1a;stroke-width:1.5}\n"
     ".own rect{stroke:#1a1a1a;stroke-width:4}\n";
 
@@ -263,7 +265,7 @@ static void write_cell(pgr_writer *w, const pgr_groups *g, const layout *l, cons
         y, l->cell_width - gap, l->cell_height - gap);
     int64_t middle = x + (l->cell_width - gap) / 2, centre = y + (l->cell_height - gap) / 2;
     if (two)
-        write_number(w, middle, y + 7, 9, " class=\"quiet\"", number);
+        write_number(w, middle, y + 7, 9, "", number);
     if (l->number_px > 0 && group >= 0)
         write_number(w, middle, centre + (two ? 5 : 0), l->number_px, "", group);
     pgr_writer_text(w, "</g>\n");
@@ -306,7 +308,7 @@ static void write_node(pgr_writer *w, const pgr_groups *g, const layout *l, cons
 /* The first groups with their colours, and what else there is to know of them. */
 static void write_legend(pgr_writer *w, const layout *l, const pgr_family *f, int64_t x,
                          int64_t y) {
-    int64_t fit = l->width / LEGEND_CELL - 2, cell = LEGEND_CELL, shown = f->count;
+    int64_t cell = LEGEND_CELL, fit = (l->width - LEGEND_LEFT) / cell, shown = f->count;
     if (shown > COLOURS)
         shown = COLOURS;
     if (shown > fit)
@@ -316,7 +318,7 @@ static void write_legend(pgr_writer *w, const layout *l, const pgr_family *f, in
                       "\" font-size=\"11\" class=\"quiet\">group</text>\n",
                       x, y + 12);
     for (int64_t group = 0; group < shown; group++) {
-        int64_t at = x + 2 * cell - 8 + group * cell;
+        int64_t at = x + LEGEND_LEFT + group * cell;
         pgr_writer_text(w, "<g class=\"key\">");
         write_fill(w, group);
         pgr_writer_format(
@@ -328,10 +330,12 @@ static void write_legend(pgr_writer *w, const layout *l, const pgr_family *f, in
     pgr_writer_format(w,
                       "<text x=\"%" PRId64 "\" y=\"%" PRId64 "\" font-size=\"11\" class=\"quiet\">",
                       x, y + 12 + LINE);
+    if (f->count > shown)
+        pgr_writer_format(w, "and so on to group %" PRId64, f->count - 1);
     if (f->count > COLOURS)
-        pgr_writer_format(w, "colours repeat after %d groups", COLOURS);
+        pgr_writer_format(w, ", in %d colours again and again", COLOURS);
     if (f->stage_count > 0)
-        pgr_writer_format(w, "%sgrey: in no group", f->count > COLOURS ? "; " : "");
+        pgr_writer_format(w, "%sgrey: in no group", f->count > shown ? "; " : "");
     pgr_writer_text(w, "</text>\n");
 }
 
@@ -345,7 +349,7 @@ static void write_panel(pgr_writer *w, const pgr_groups *g, const layout *l, con
                       x, y + 14);
     pgr_writer_xml(w, f->name);
     pgr_writer_format(w,
-                      "<tspan font-weight=\"normal\" font-size=\"12\">  %s%s%" PRId64
+                      "<tspan dx=\"8\" font-weight=\"normal\" font-size=\"12\">%s%s%" PRId64
                       " group%s of %" PRId64 "</tspan></text>\n",
                       strcmp(name, "-") == 0 ? "" : name, strcmp(name, "-") == 0 ? "" : ", ",
                       f->count, f->count == 1 ? "" : "s", f->size);

@@ -39,6 +39,12 @@ void pgr_writer_column(pgr_writer *w, const char *text, size_t width) {
         pgr_writer_char(w, ' ');
 }
 
+void pgr_writer_line_end(pgr_writer *w) {
+    while (w->used > 0 && w->buffer[w->used - 1] == ' ')
+        w->used--;
+    pgr_writer_char(w, '\n');
+}
+
 void pgr_writer_xml(pgr_writer *w, const char *text) {
     for (; *text != '\0'; text++) {
         switch (*text) {

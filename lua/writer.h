@@ -44,6 +44,9 @@ void pgr_writer_format(pgr_writer *w, const char *format, ...) PGR_PRINTF(2, 3);
 /* Text, filled up with spaces to `width` bytes. */
 void pgr_writer_column(pgr_writer *w, const char *text, size_t width);
 
+/* Ends a line without the spaces at its end, as far as they are still in the buffer. */
+void pgr_writer_line_end(pgr_writer *w);
+
 /* Text with what XML reserves escaped. */
 void pgr_writer_xml(pgr_writer *w, const char *text);
 

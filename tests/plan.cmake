@@ -13,3 +13,6 @@ add_executable(groups_test unit/groups_test.c)
 target_link_libraries(groups_test PRIVATE pgrun_groups PkgConfig::CMOCKA PkgConfig::JANSSON)
 add_test(NAME unit/groups COMMAND groups_test)
 set_tests_properties(unit/groups PROPERTIES LABELS "unit;plan" TIMEOUT 60)
+
+add_executable(bench_groups bench/bench_groups.c)
+target_link_libraries(bench_groups PRIVATE pgrun_groups)
