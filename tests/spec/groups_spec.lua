@@ -25,7 +25,7 @@ end
 -- What each cell of a picture shows, in the order of drawing: panel, class, text of the pointer, colour.
 local function cells(svg)
   local found, panel = {}, 0
-  for line in svg:gmatch("<g class=\"panel\">.-</g>\n</g>\n") do
+  for line in svg:gmatch("<g class=\"panel\">.-</text>\n</g>\n") do
     panel = panel + 1
     for class, title, colour in line:gmatch('<g class="cell(.-)"><title>(.-)</title><rect class="(.-)"') do
       found[#found + 1] = { panel = panel, class = class, title = title, colour = colour,
@@ -135,11 +135,11 @@ describe("pgrun groups", function()
     assert.equal(18, #lists.dp)
     assert.equal(0, none) -- three stages, and all have an embedding
     local middle = cells(groups(layout, "--world-size", "108", "--format", "svg", "--group", "embedding",
-      "--set", "parallel.pp=6", "--set", "parallel.pp_split=2"))
+      "--set", "parallel.pp=9", "--set", "parallel.pp_split=2"))
     for _, cell in ipairs(middle) do
       none = none + (cell.colour == "none" and 1 or 0)
     end
-    assert.equal(54, none)
+    assert.equal(72, none) -- of nine stages, six
   end)
 
   it("draws the borders of a rank and of its group", function()
@@ -163,12 +163,13 @@ describe("pgrun groups", function()
     assert.equal(1, count(svg, '<g class="panel">'))
     assert.is_truthy(svg:find("family tp is drawn; --group picks others", 1, true))
     assert.is_nil(svg:find("assumed", 1, true))
-    local assumed = groups(million, "--world-size", "128", "--format", "svg")
+    local assumed = groups(million, "--world-size", "512", "--format", "svg")
     assert.is_truthy(assumed:find("a row per node of 8 GPUs (assumed: cluster.gpus_per_node is not given)", 1, true))
   end)
 
   it("draws well-formed XML", function()
-    for _, words in ipairs({ { "--world-size", "36" }, { "--world-size", "108", "--group", "dp-cp/hybrid4,cp-tp,edp/inter" },
+    for _, words in ipairs({ { "--world-size", "36" },
+      { "--world-size", "108", "--group", "dp-cp/hybrid4,cp-tp,edp/inter" },
       { "--world-size", "36", "--rank", "7" } }) do
       local path = shell.file(groups(layout, "--format", "svg", table.unpack(words)))
       assert.same({ status = 0, out = "", err = "" }, shell.command("xmllint --noout " .. shell.quote(path)))
@@ -184,7 +185,8 @@ describe("pgrun groups", function()
 
   -- The most memory that was resident, in KiB.
   local function peak(words)
-    local got = shell.command("/usr/bin/time -f %M " .. program .. " groups " .. million .. " " .. words .. " >/dev/null")
+    local line = ("/usr/bin/time -f %%M %s groups %s %s >/dev/null"):format(program, million, words)
+    local got = shell.command(line)
     assert.equal(0, got.status)
     return assert(tonumber(got.err:match("(%d+)\n$")), got.err)
   end
