@@ -85,7 +85,14 @@ static pgr_status choose_families(pgr_groups *r, const char *list, pgr_error *er
     r->families_named = list != NULL;
     if (list != NULL)
         return pick_families(r, list, error);
-    for (int32_t i = 0; i < pgr_plan_family_count(&r->plan); i++)
+    int32_t count = pgr_plan_family_count(&r->plan);
+    if (count > PGR_GROUPS_FAMILIES_MAX) {
+        return pgr_error_set(error, PGR_LIMIT,
+                             "the layout has %" PRId32 " families, more than %d; pick some with "
+                             "--group",
+                             count, PGR_GROUPS_FAMILIES_MAX);
+    }
+    for (int32_t i = 0; i < count; i++)
         r->families[r->family_count++] = pgr_plan_family_at(&r->plan, i);
     return PGR_OK;
 }

@@ -6,7 +6,9 @@
 
 #include <stdio.h>
 
-#define PGR_GROUPS_FAMILIES_MAX 64   /* of one --group */
+/* Families at once. All default ones are fewer: 17 that Megatron-Core always has, 64 levels, 3 of
+ * optimizer instances, 61 hybrid sizes and 128 axes of a grid. */
+#define PGR_GROUPS_FAMILIES_MAX 320
 #define PGR_GROUPS_CELLS_MAX 65536   /* of a picture: ranks times families */
 #define PGR_GROUPS_GRID_RANKS_MAX 64 /* of the grid below a table */
 

@@ -72,11 +72,19 @@ static int32_t band_of(const pgr_family *families, int32_t count, int64_t column
     return count;
 }
 
+/* Whether one of the families says where groups lie: not one group, and not groups of one. */
+static bool worth_it(const pgr_family *families, int32_t count) {
+    for (int32_t i = 0; i < count; i++)
+        if (families[i].count > 1 && families[i].size > 1)
+            return true;
+    return false;
+}
+
 void pgr_groups_write_grid(pgr_writer *w, const pgr_groups *g) {
     pgr_nodes nodes = pgr_groups_nodes(g);
     const pgr_family *families = g->families_named ? g->families : pgr_groups_default_family(g);
     int32_t count = g->families_named ? g->family_count : 1;
-    if (g->plan.world_size > PGR_GROUPS_GRID_RANKS_MAX || g->plan.world_size == 1)
+    if (g->plan.world_size > PGR_GROUPS_GRID_RANKS_MAX || !worth_it(families, count))
         return;
     int64_t columns = nodes.columns;
     for (int32_t i = 0; i < count; i++)

@@ -167,6 +167,19 @@ describe("pgrun groups", function()
     assert.is_truthy(assumed:find("a row per node of 8 GPUs (assumed: cluster.gpus_per_node is not given)", 1, true))
   end)
 
+  it("draws the picture of docs/groups.md", function()
+    local file = assert(io.open("docs/groups.svg"))
+    local text = file:read("a")
+    file:close()
+    assert.equal(text, groups("configs/quickstart.lua", "--world-size", "32", "--set", "parallel.pp=4", "--set",
+      "cluster.gpus_per_node=8", "--group", "tp,dp,pp,embedding", "--format", "svg"))
+  end)
+
+  it("shows no grid that would say nothing", function()
+    assert.is_nil(groups(layout, "--world-size", "36", "--group", "tp-cp-dp-pp"):find("group of each GPU", 1, true))
+    assert.is_truthy(groups(layout, "--world-size", "36", "--group", "tp"):find("group of each GPU", 1, true))
+  end)
+
   it("draws well-formed XML", function()
     for _, words in ipairs({ { "--world-size", "36" },
       { "--world-size", "108", "--group", "dp-cp/hybrid4,cp-tp,edp/inter" },
@@ -197,6 +210,17 @@ describe("pgrun groups", function()
       assert.is_true(large < small + 1024, ("%d KiB against %d KiB"):format(large, small))
     end)
   end
+
+  it("prints every family of a layout that has a hundred", function()
+    local levels = ("2,"):rep(40)
+    local path = shell.file(("return { parallel = { cp = 2^40 // 1 | 0, hierarchical_cp = { %s }, hybrid_cp = true } }")
+      :format(levels))
+    local summary = json.decode(groups(path, "--world-size", tostring(1 << 60), "--summary", "--format", "json"))
+    os.remove(path)
+    assert.is_true(#summary.families > 110, #summary.families)
+    assert.equal("dp-cp/hybrid576460752303423488", summary.families[#summary.families].family)
+    assert.equal(2, summary.families[#summary.families - 58].size)
+  end)
 
   it("counts in 64 bits, or refuses", function()
     local summary = json.decode(groups(million, "--world-size", "4611686018427387904", "--summary", "--format", "json",

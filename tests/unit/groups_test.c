@@ -323,6 +323,36 @@ static void the_largest_world_is_summed_up(void **state) {
     free(text);
 }
 
+/* 2^63 - 1 = 7 * 7 * 73 * ...: the largest number of ranks that there is. */
+static void the_largest_number_of_ranks(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_groups groups = {.rank = PGR_NIL, .gpus_per_node = INT64_MAX, .nvlink_domain = 7};
+    pgr_spec_init(&spec);
+    spec.parallel.tp = 7;
+    spec.parallel.pp = 7;
+    spec.parallel.hybrid_cp = true;
+    assert_int_equal(pgr_plan_create(&spec, INT64_MAX, &groups.plan, NULL), PGR_INVALID);
+    spec.parallel.hybrid_cp = false; /* it takes an even number of ranks */
+    assert_int_equal(pgr_plan_create(&spec, INT64_MAX, &groups.plan, NULL), PGR_OK);
+    for (int32_t i = 0; i < pgr_plan_family_count(&groups.plan); i++)
+        groups.families[groups.family_count++] = pgr_plan_family_at(&groups.plan, i);
+    groups.summary = true;
+    char *text = printed(&groups);
+    assert_non_null(strstr(text, " 1317624576693539401                    7  7 x 1 "));
+    free(text);
+    groups.summary = false;
+    for (int64_t rank = PGR_NIL; rank != 0; rank = rank == PGR_NIL ? INT64_MAX - 1 : 0) {
+        groups.rank = rank;
+        text = printed(&groups);
+        assert_non_null(strstr(text, "9223372036854775806]"));
+        free(text);
+    }
+    spec.parallel.rank_offset = 1;
+    assert_int_equal(pgr_plan_create(&spec, INT64_MAX, &groups.plan, NULL), PGR_LIMIT);
+    pgr_spec_free(&spec);
+}
+
 /* A world without an end in sight ends where writing does. */
 static void the_largest_world_stops_at_a_full_disk(void **state) {
     (void)state;
@@ -366,6 +396,7 @@ int main(void) {
         cmocka_unit_test(the_summary),
         cmocka_unit_test(a_picture_has_a_limit),
         cmocka_unit_test(the_largest_world_is_summed_up),
+        cmocka_unit_test(the_largest_number_of_ranks),
         cmocka_unit_test(the_largest_world_stops_at_a_full_disk),
         cmocka_unit_test(a_full_disk_is_an_error),
     };
