@@ -207,6 +207,21 @@ static int64_t counted_crossing(const pgr_family *family, int64_t offset, int64_
     return crossing;
 }
 
+/* The strides of a family whose groups are wholes place every member. */
+static void check_strides(const pgr_family *family) {
+    pgr_digit strides[PGR_DIGITS_MAX];
+    int32_t count = pgr_family_strides(family, strides);
+    for (int64_t i = 0; i < family->size; i++) {
+        int64_t rest = i, place = pgr_family_member(family, family->count - 1, 0);
+        for (int32_t d = 0; d < count; d++) {
+            place += rest % strides[d].size * strides[d].stride;
+            rest /= strides[d].size;
+        }
+        assert_int_equal(rest, 0);
+        assert_int_equal(pgr_family_member(family, family->count - 1, i), place);
+    }
+}
+
 /* Every family of a layout, against blocks and offsets that fit and that do not. */
 static void check_crossing(const pgr_spec *spec, int64_t world) {
     static const int64_t blocks[] = {1, 2, 3, 4, 5, 7, 8, 12, 16, 36, 72, 100, 4096};
@@ -215,6 +230,8 @@ static void check_crossing(const pgr_spec *spec, int64_t world) {
     assert_int_equal(pgr_plan_create(spec, world, &plan, NULL), PGR_OK);
     for (int32_t f = 0; f < pgr_plan_family_count(&plan); f++) {
         pgr_family family = pgr_plan_family_at(&plan, f);
+        if (family.pieces == 1 && family.stage_count < 3)
+            check_strides(&family);
         for (size_t b = 0; b < sizeof blocks / sizeof blocks[0]; b++)
             for (size_t o = 0; o < sizeof offsets / sizeof offsets[0]; o++)
                 assert_int_equal(pgr_groups_crossing(&family, offsets[o], blocks[b]),
