@@ -6,14 +6,9 @@
 
 enum { GRID_WIDTH = 100 /* columns of a terminal */, FAMILY_GAP = 3, NODE_WIDTH = 6 };
 
-static size_t digits_of(int64_t value) {
-    char digits[PGR_DIGITS_BYTES];
-    return (size_t)(pgr_digits_put(digits, (uint64_t)value) - digits);
-}
-
 /* A number and a place on each side of it for the marks of the own rank. */
 static size_t cell_width(const pgr_family *family) {
-    return digits_of(family->count - 1) + 2;
+    return pgr_digits_count(family->count - 1) + 2;
 }
 
 static size_t family_width(const pgr_family *family, int64_t columns) {

@@ -32,11 +32,6 @@ typedef struct layout {
 
 /* ---- layout ---- */
 
-static int64_t digits_of(int64_t value) {
-    char digits[PGR_DIGITS_BYTES];
-    return pgr_digits_put(digits, (uint64_t)value) - digits;
-}
-
 /* What a line of text takes, on the safe side; no font is measured here. */
 static int64_t text_width(const char *text, int px) {
     return (int64_t)strlen(text) * px * 6 / 10;
@@ -105,11 +100,11 @@ static layout layout_of(const pgr_groups *g, const pgr_family *families, int32_t
     layout l = {.nodes = pgr_groups_nodes(g), .panels = count};
     int64_t digits = 1;
     for (int32_t i = 0; i < count; i++) {
-        int64_t more = digits_of(families[i].count - 1);
+        int64_t more = (int64_t)pgr_digits_count(families[i].count - 1);
         digits = more > digits ? more : digits;
     }
     set_cells(&l, g->plan.world_size, digits);
-    l.label_width = digits_of(l.nodes.first + l.nodes.count - 1) * 7 + 10;
+    l.label_width = (int64_t)pgr_digits_count(l.nodes.first + l.nodes.count - 1) * 7 + 10;
     if (l.label_width < 36)
         l.label_width = 36; /* "node" stands above */
     set_blocks(&l);
@@ -256,7 +251,7 @@ static void write_cell(pgr_writer *w, const pgr_groups *g, const layout *l, cons
                        int64_t rank, int64_t own_group, int64_t x, int64_t y) {
     int64_t group = pgr_family_group(f, rank), number = g->plan.rank_offset + rank;
     int64_t gap = l->cell_height >= 24 ? 2 : 1;
-    bool two = l->number_px >= 14 && digits_of(number) * 6 <= l->cell_width - 4;
+    bool two = l->number_px >= 14 && (int64_t)pgr_digits_count(number) * 6 <= l->cell_width - 4;
     pgr_writer_format(w, "<g class=\"cell%s\">", standing(g, rank, group, own_group));
     write_hover(w, g, l, f, rank, group);
     write_fill(w, group);
@@ -278,7 +273,7 @@ static int64_t step_of(int64_t size, int64_t room) {
 
 /* The numbers of the GPUs above a column of nodes. */
 static void write_columns(pgr_writer *w, const layout *l, int64_t x, int64_t y) {
-    int64_t step = step_of(l->cell_width, digits_of(l->nodes.columns - 1) * 7 + 4);
+    int64_t step = step_of(l->cell_width, (int64_t)pgr_digits_count(l->nodes.columns - 1) * 7 + 4);
     pgr_writer_format(w,
                       "<text class=\"quiet\" x=\"%" PRId64 "\" y=\"%" PRId64
                       "\" font-size=\"10\">node</text>\n",

@@ -93,11 +93,6 @@ static size_t wider(size_t width, size_t other) {
     return other > width ? other : width;
 }
 
-static size_t digits_of(int64_t value) {
-    char digits[PGR_DIGITS_BYTES];
-    return (size_t)(pgr_digits_put(digits, value < 0 ? 0 : (uint64_t)value) - digits);
-}
-
 static int64_t first_number(const pgr_groups *r, const pgr_family *family) {
     return r->rank == PGR_NIL ? family->count : pgr_family_group(family, r->rank);
 }
@@ -112,8 +107,8 @@ static table table_of(const pgr_groups *r) {
         const pgr_family *family = &r->families[i];
         t.name = wider(t.name, strlen(family->name));
         t.megatron = wider(t.megatron, strlen(pgr_groups_megatron_name(&r->plan, family)));
-        t.first = wider(t.first, digits_of(first_number(r, family)));
-        t.second = wider(t.second, digits_of(second_number(r, family)));
+        t.first = wider(t.first, pgr_digits_count(first_number(r, family)));
+        t.second = wider(t.second, pgr_digits_count(second_number(r, family)));
     }
     t.members = t.name + t.megatron + t.first + t.second + 4 * GAP;
     return t;

@@ -54,6 +54,12 @@ void pgr_writer_xml(pgr_writer *w, const char *text);
  */
 char *pgr_digits_put(char *at, uint64_t value);
 
+/* How many digits a number has; 1 for one below 0, which is written as "-". */
+static inline size_t pgr_digits_count(int64_t value) {
+    char digits[PGR_DIGITS_BYTES];
+    return value < 0 ? 1 : (size_t)(pgr_digits_put(digits, (uint64_t)value) - digits);
+}
+
 /* A number >= 0. */
 static inline void pgr_writer_number(pgr_writer *w, int64_t value) {
     char *at = pgr_writer_room(w, PGR_DIGITS_BYTES);

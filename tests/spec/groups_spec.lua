@@ -142,6 +142,36 @@ describe("pgrun groups", function()
     assert.equal(72, none) -- of nine stages, six
   end)
 
+  -- WCAG's contrast of two colours, 1 to 21.
+  local function luminance(colour)
+    local sum = 0
+    for part, weight in pairs({ [2] = 0.2126, [4] = 0.7152, [6] = 0.0722 }) do
+      local value = tonumber(colour:sub(part, part + 1), 16) / 255
+      sum = sum + weight * (value <= 0.04045 and value / 12.92 or ((value + 0.055) / 1.055) ^ 2.4)
+    end
+    return sum
+  end
+  local function contrast(a, b)
+    local light, dark = luminance(a), luminance(b)
+    if light < dark then
+      light, dark = dark, light
+    end
+    return (light + 0.05) / (dark + 0.05)
+  end
+
+  it("writes in colours that can be read on every cell", function()
+    local svg, colours = groups(layout, "--world-size", "36", "--format", "svg"), 0
+    local text = svg:match("text{[^}]*fill:(#%x+)}")
+    for colour in svg:gmatch("%.[a-z]+%d*{fill:(#%x+)}") do
+      if colour ~= svg:match("%.quiet{fill:(#%x+)}") then
+        colours = colours + 1
+        assert.is_true(contrast(text, colour) >= 4.5, colour .. " " .. contrast(text, colour))
+      end
+    end
+    assert.equal(22, colours)
+    assert.is_true(contrast(svg:match("%.quiet{fill:(#%x+)}"), "#ffffff") >= 4.5)
+  end)
+
   it("draws the borders of a rank and of its group", function()
     local own, near = {}, {}
     for _, cell in ipairs(cells(groups(layout, "--world-size", "36", "--format", "svg", "--rank", "10", "--group",
