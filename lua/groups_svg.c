@@ -7,13 +7,14 @@
 
 /* Seven hues that also those tell apart who see few colours (Paul Tol's "light" scheme, made for
  * dark text, without its grey, which here is a rank in no group, and its olive), each plain, paler
- * and darker. Seven is odd, so groups that lie a power of two apart, as neighbours in a picture do,
- * differ in hue. */
-enum { HUES = 7, COLOURS = 3 * HUES };
+ * and darker. Colour i has hue i % 7 and shade i % 3, so groups that lie a power of two apart, as
+ * neighbours in a picture do, differ in both. The order of the hues is that with the largest
+ * smallest difference (CIELAB, also as seen without one kind of cones) between such neighbours. */
+enum { COLOURS = 21 };
 static const char *const colours[COLOURS] = {
-    "#77aadd", "#ee8866", "#eedd88", "#44bb99", "#ffaabb", "#99ddff", "#bbcc33",
-    "#c5d9ef", "#f8cfc1", "#f8f2d3", "#abe0d0", "#ffe0e6", "#dcf4ff", "#e1e9a3",
-    "#5b8fc4", "#cf6a48", "#cdb74d", "#35967a", "#e0788e", "#5db4dd", "#98a722"};
+    "#77aadd", "#b47783", "#f8f2d3", "#99ddff", "#838f21", "#abe0d0", "#ee8866",
+    "#618bb6", "#ffe0e6", "#eedd88", "#618ea4", "#e1e9a3", "#44bb99", "#c77154",
+    "#c5d9ef", "#ffaabb", "#938852", "#dcf4ff", "#bbcc33", "#36987c", "#f8cfc1"};
 
 enum { MARGIN = 16, LINE = 18, TEXT_PX = 13, TITLE_PX = 17, PANEL_GAP = 28, BLOCK_GAP = 16 };
 enum { LEGEND_CELL = 26, LEGEND_LEFT = 44, LEGEND_LINES = 2 };
@@ -74,7 +75,7 @@ static void set_blocks(layout *l) {
         int64_t rows = (l->nodes.count + blocks - 1) / blocks;
         double off = distance(blocks * block_width(l), rows * row_height(l) + LINE);
         if (l->nodes.count % rows != 0)
-            off *= 1.3; /* columns of equal length show what repeats */
+            off *= 1.5; /* columns of equal length show what repeats */
         if (blocks == 1 || off < best) {
             best = off;
             l->blocks = blocks;
