@@ -7,6 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a name that the options' table has let through. */
+static pgr_groups_format format_of(const char *name) {
+    static const char *const names[] = {[PGR_GROUPS_TEXT] = "text",
+                                        [PGR_GROUPS_JSON] = "json",
+                                        [PGR_GROUPS_CSV] = "csv",
+                                        [PGR_GROUPS_SVG] = "svg"};
+    for (int i = PGR_GROUPS_JSON; name != NULL && i <= PGR_GROUPS_SVG; i++)
+        if (strcmp(name, names[i]) == 0)
+            return (pgr_groups_format)i;
+    return PGR_GROUPS_TEXT;
+}
+
 static pgr_status check_usage(const pgr_options *options, pgr_groups_format *format,
                               pgr_error *error) {
     if (options->file_count != 1) {
@@ -20,18 +32,15 @@ static pgr_status check_usage(const pgr_options *options, pgr_groups_format *for
                              "pgrun groups takes one --world-size, and %d were given",
                              options->world_size_count);
     }
-    if (options->summary)
-        return pgr_error_set(error, PGR_UNSUPPORTED, "pgrun groups --summary is not there yet");
-    const char *name = options->format == NULL ? "text" : options->format;
-    if (strcmp(name, "svg") == 0 || strcmp(name, "csv") == 0) {
-        return pgr_error_set(error, PGR_UNSUPPORTED,
-                             "pgrun groups --format %s is not there yet; text and json are", name);
+    if (options->summary && options->rank != PGR_NIL) {
+        return pgr_error_set(error, PGR_USAGE,
+                             "--summary is of the whole world; leave --summary or --rank out");
     }
-    if (strcmp(name, "text") != 0 && strcmp(name, "json") != 0) {
-        return pgr_error_set(error, PGR_USAGE, "unknown --format \"%s\"; it can be text or json",
-                             name);
+    *format = format_of(options->format);
+    if (options->summary && (*format == PGR_GROUPS_CSV || *format == PGR_GROUPS_SVG)) {
+        return pgr_error_set(error, PGR_USAGE, "--summary has no format %s; it can be text or json",
+                             options->format);
     }
-    *format = strcmp(name, "json") == 0 ? PGR_GROUPS_JSON : PGR_GROUPS_TEXT;
     return PGR_OK;
 }
 
@@ -73,9 +82,17 @@ static pgr_status pick_families(pgr_groups *r, const char *list, pgr_error *erro
 }
 
 static pgr_status choose_families(pgr_groups *r, const char *list, pgr_error *error) {
+    r->families_named = list != NULL;
     if (list != NULL)
         return pick_families(r, list, error);
-    for (int32_t i = 0; i < pgr_plan_family_count(&r->plan); i++)
+    int32_t count = pgr_plan_family_count(&r->plan);
+    if (count > PGR_GROUPS_FAMILIES_MAX) {
+        return pgr_error_set(error, PGR_LIMIT,
+                             "the layout has %" PRId32 " families, more than %d; pick some with "
+                             "--group",
+                             count, PGR_GROUPS_FAMILIES_MAX);
+    }
+    for (int32_t i = 0; i < count; i++)
         r->families[r->family_count++] = pgr_plan_family_at(&r->plan, i);
     return PGR_OK;
 }
@@ -132,6 +149,10 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
         status = choose_families(r, options->group, error);
     if (status == PGR_OK)
         status = choose_rank(r, options->rank, error);
+    if (status == PGR_OK)
+        status = pgr_groups_check(r, error);
+    r->gpus_per_node = spec.cluster.gpus_per_node;
+    r->nvlink_domain = spec.cluster.nvlink_domain;
     pgr_spec_free(&spec);
     return status;
 }
@@ -139,6 +160,7 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
 pgr_status pgr_command_groups(const pgr_options *options, FILE *out, pgr_error *error) {
     pgr_groups groups = {.rank = PGR_NIL};
     pgr_status status = check_usage(options, &groups.format, error);
+    groups.summary = options->summary;
     if (status == PGR_OK)
         status = prepare(options, &groups, error);
     return status == PGR_OK ? pgr_groups_print(&groups, out, error) : status;

@@ -17,11 +17,11 @@ const pgr_option pgr_option_table[] = {
     {"--group", "FAMILY,...", BIT(GROUPS), "only these families, as in --group tp-pp,dp"},
     {"--rank", "R", BIT(GROUPS), "only the groups that rank R is in, and its coordinates"},
     {"--summary", NULL, BIT(GROUPS),
-     "sizes and counts of the groups without their members (not there yet)"},
+     "counts, sizes and strides of the groups and how many cross a node, without their members"},
     {"--strict", NULL, BIT(CHECK), "warnings are errors"},
     {"--format", "FORMAT", BIT(GROUPS) | BIT(CHECK) | BIT(EXPLAIN),
-     "groups: text or json (csv and svg are not there yet); check: text, json, github, sarif or "
-     "junit; explain: text or json"},
+     "groups: text, json, csv (a line per member) or svg (a picture, a row per node); check: text, "
+     "json, github, sarif or junit; explain: text or json"},
     {"--version", NULL, BIT(VERSION), "print the version"},
     {"--help", NULL, BIT(RUN) | BIT(GROUPS) | BIT(CHECK) | BIT(EXPLAIN) | BIT(HELP),
      "print help; --help config lists every key of the config"},

@@ -31,11 +31,27 @@ int64_t pgr_plan_coordinate(const pgr_plan *plan, const char *axis, int64_t rank
 
 /* ---- ranks and groups ---- */
 
+/* a / b and a % b for a >= 0 and b > 0. Sizes are mostly powers of two, and worlds mostly fit in 32
+ * bits; a division of 64 bits takes several times as long as those. */
+static inline int64_t divide(int64_t a, int64_t b, int64_t *rest) {
+    if ((b & (b - 1)) == 0) {
+        *rest = a & (b - 1);
+        return a >> __builtin_ctzll((uint64_t)b);
+    }
+    if (((a | b) >> 32) == 0) {
+        *rest = (uint32_t)a % (uint32_t)b;
+        return (uint32_t)a / (uint32_t)b;
+    }
+    *rest = a % b;
+    return a / b;
+}
+
 /* The mixed-radix number that `rank` has in these digits. */
 static int64_t number_of(const pgr_digit *digits, int32_t count, int64_t rank) {
-    int64_t number = 0, weight = 1;
+    int64_t number = 0, weight = 1, rest;
     for (int32_t i = 0; i < count; i++) {
-        number += rank / digits[i].stride % digits[i].size * weight;
+        divide(divide(rank, digits[i].stride, &rest), digits[i].size, &rest);
+        number += rest * weight;
         weight *= digits[i].size;
     }
     return number;
@@ -43,10 +59,10 @@ static int64_t number_of(const pgr_digit *digits, int32_t count, int64_t rank) {
 
 /* The inverse of number_of: the rank with this number, and 0 in all other digits. */
 static int64_t rank_of(const pgr_digit *digits, int32_t count, int64_t number) {
-    int64_t rank = 0;
+    int64_t rank = 0, rest;
     for (int32_t i = 0; i < count; i++) {
-        rank += number % digits[i].size * digits[i].stride;
-        number /= digits[i].size;
+        number = divide(number, digits[i].size, &rest);
+        rank += rest * digits[i].stride;
     }
     return rank;
 }
@@ -100,9 +116,7 @@ static int32_t merge(const pgr_digit *digits, int32_t count, pgr_digit merged[PG
     return used;
 }
 
-/* The digits of a group's members, merged: the same for equal partitions in equal order, and only
- * for those, where a group is a whole. */
-static int32_t digits_of_group(const pgr_family *f, pgr_digit merged[PGR_DIGITS_MAX]) {
+int32_t pgr_family_strides(const pgr_family *f, pgr_digit merged[PGR_DIGITS_MAX]) {
     if (f->stage_count == 2) { /* two ranks: one step */
         int64_t step = rank_of(f->members, f->member_count, f->stages[1] - f->stages[0]);
         merged[0] = (pgr_digit){2, step};
@@ -115,8 +129,8 @@ static int32_t digits_of_group(const pgr_family *f, pgr_digit merged[PGR_DIGITS_
 
 bool pgr_family_same(const pgr_family *a, const pgr_family *b) {
     pgr_digit of_a[PGR_DIGITS_MAX], of_b[PGR_DIGITS_MAX];
-    int32_t count = digits_of_group(a, of_a);
-    if (count != digits_of_group(b, of_b) || a->size != b->size || a->pieces != b->pieces ||
+    int32_t count = pgr_family_strides(a, of_a);
+    if (count != pgr_family_strides(b, of_b) || a->size != b->size || a->pieces != b->pieces ||
         a->count != b->count || a->stage_count != b->stage_count)
         return false;
     for (int32_t i = 0; i < a->stage_count; i++)

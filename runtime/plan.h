@@ -150,6 +150,13 @@ int64_t pgr_family_group_size(const pgr_family *family, int64_t group);
 /* The world rank (without rank_offset) of member `index` of group `group`. */
 int64_t pgr_family_member(const pgr_family *family, int64_t group, int64_t index);
 
+/* How far the members of a group lie apart: its digits with neighbours that continue each other
+ * merged, the first fastest; returns how many, 0 for groups of one. {2, 1}, {4, 16}: two ranks 1
+ * apart, and four such 16 apart. They are the same for equal partitions in equal order, and only
+ * for those, where a group is a whole; where it is a piece, they are the whole's; of three stages,
+ * the whole pipeline's. */
+int32_t pgr_family_strides(const pgr_family *family, pgr_digit strides[PGR_DIGITS_MAX]);
+
 /* Whether two families have the same groups with the same members in the same order, over the
  * whole world; they can then share one communicator. (Families cut into pieces that no axis has can
  * be told apart though they are the same; none are told the same that are not.) */

@@ -17,8 +17,10 @@ foreach(area plan plan_grid plan_oracle plan_rules plan_check plan_mend padding
 endforeach()
 
 # What `pgrun groups` prints, without the config that it comes from.
-add_executable(groups_test unit/groups_test.c ${CMAKE_SOURCE_DIR}/lua/groups_print.c)
-target_include_directories(groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
-target_link_libraries(groups_test PRIVATE pgrun_plan PkgConfig::CMOCKA PkgConfig::JANSSON)
+add_executable(groups_test unit/groups_test.c)
+target_link_libraries(groups_test PRIVATE pgrun_groups PkgConfig::CMOCKA PkgConfig::JANSSON)
 add_test(NAME unit/groups COMMAND groups_test)
 set_tests_properties(unit/groups PROPERTIES LABELS "unit;plan" TIMEOUT 60)
+
+add_executable(bench_groups bench/bench_groups.c)
+target_link_libraries(bench_groups PRIVATE pgrun_groups)

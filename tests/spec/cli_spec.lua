@@ -68,6 +68,12 @@ describe("the command line", function()
       'pgrun groups has no format "sarif"; it can be text, json, csv or svg' },
     { { "explain", "PG012", "--format", "sarif" },
       'pgrun explain has no format "sarif"; it can be text or json' },
+    { { "groups", "a.lua", "--summary", "--rank", "1" },
+      "--summary is of the whole world; leave --summary or --rank out" },
+    { { "groups", "a.lua", "--summary", "--format", "svg" },
+      "--summary has no format svg; it can be text or json" },
+    { { "groups", "a.lua", "--summary", "--format", "csv" },
+      "--summary has no format csv; it can be text or json" },
     { { "explain", "PG012", "PG013" }, "pgrun explain takes one code, as in `pgrun explain PG012`" },
     { { "check", "a.lua", "--format", "svg" },
       'pgrun check has no format "svg"; it can be text, json, github, sarif or junit' },
@@ -124,40 +130,6 @@ describe("the command line", function()
     local text = file:read("a")
     file:close()
     assert.equal(text, pgrun("--help", "luacats").out)
-  end)
-
-  it("says what is not there yet", function()
-    assert.same({ status = 3, out = "", err = "pgrun: error: pgrun groups --summary is not there yet\n" },
-      pgrun("groups", layout, "--summary"))
-    for _, format in ipairs({ "csv", "svg" }) do
-      assert.same({ status = 3, out = "", err = "pgrun: error: pgrun groups --format " .. format
-        .. " is not there yet; text and json are\n" }, pgrun("groups", layout, "--format", format))
-    end
-  end)
-
-  -- One line of the help that has all the words.
-  local function says(text, ...)
-    for line in text:gmatch("[^\n]+") do
-      local all = true
-      for _, word in ipairs({ ... }) do
-        all = all and line:find(word, 1, true) ~= nil
-      end
-      if all then
-        return true
-      end
-    end
-    return false
-  end
-
-  it("says in its help what is not there yet", function()
-    local text = pgrun("--help").out
-    assert.is_true(says(text, "  --summary", "not there yet"), text)
-    assert.is_true(says(text, "  --format", "csv and svg are not there yet"), text)
-    assert.is_false(says(text, "check layouts", "not there yet"), text)
-    assert.is_false(says(text, "what a diagnostic means", "not there yet"), text)
-    local of_groups = pgrun("groups", "--help").out
-    assert.is_true(says(of_groups, "  --summary", "not there yet"), of_groups)
-    assert.is_true(says(of_groups, "  --format", "csv and svg are not there yet"), of_groups)
   end)
 
   it("takes a file that is called like a command by its path", function()
