@@ -80,7 +80,7 @@ const char *pgr_groups_megatron_name(const pgr_plan *plan, const pgr_family *fam
         if (strcmp(names[i][0], family->name) == 0)
             return names[i][1];
         if (family->whole_axes && pgr_plan_family_find(plan, names[i][0], &known, NULL) == PGR_OK &&
-            known.whole_axes && known.view == family->view && known.mask == family->mask)
+            pgr_family_is(&known, family))
             return names[i][1];
     }
     return "-";

@@ -364,6 +364,7 @@ static void add_implied(const grid_form *form, pgr_grid *dense) {
 }
 
 static void build(const grid_form *form, pgr_plan *plan) {
+    plan->order[0] = '\0';
     plan->world_size = form->world;
     plan->view_count = form->count;
     for (int view = 0; view < form->count; view++) {
