@@ -112,6 +112,9 @@ const pgr_family *pgr_groups_default_family(const pgr_groups *g) {
     for (int32_t i = 0; i < g->family_count; i++)
         if (g->families[i].size > 1 && g->families[i].count > 1)
             return &g->families[i];
+    for (int32_t i = 0; i < g->family_count; i++)
+        if (g->families[i].size > 1)
+            return &g->families[i];
     return &g->families[0];
 }
 
