@@ -68,7 +68,7 @@ static void tell_names_of(const declared *d, pgr_problems *found) {
                              "\"%s\" in the %s view is no name of an axis", name, d->name);
         else if (strcmp(name, "embedding") == 0 || strcmp(name, "instance") == 0)
             pgr_plan_problem(found, PGR_INVALID, "PG045", d->path, "take another name",
-                             "\"%s\" in the %s view is of the name of a family", name, d->name);
+                             "\"%s\" in the %s view is a word of a family's name", name, d->name);
         for (int64_t j = 0; j < i; j++)
             if (strcmp(grid->axes[j].name, name) == 0)
                 pgr_plan_problem(found, PGR_INVALID, "PG045", d->path, "name each axis once",

@@ -195,7 +195,7 @@ describe("a grid is refused", function()
     { "PG005", 16, [[grid = { { "tp" }, { "dp" } }]], "2 axes without a size" },
     { "PG045", 8, [[grid = { { "my-axis" } }]], "my-axis" },
     { "PG005", 8, [[grid = { { "tp", 2 }, { "tp" } }]], "allowed: each axis once" },
-    { "PG045", 8, [[grid = { { "embedding" } }]], "is the name of a family" },
+    { "PG045", 8, [[grid = { { "embedding" } }]], "is a word of a family's name" },
     { "PG045", 8, [[grid = { { "tp" } }, views = { dense = { { "ep" } } }]], "parallel.grid declares" },
     { "PG046", 16, [[grid = { { "tp", 2 }, { "pp", 2 }, { "dp" } },
                      views = { expert = { { "ep", 4 }, { "pp" }, { "edp" } } }]], "axis \"pp\"" },
