@@ -78,6 +78,9 @@ typedef struct pgr_problems {
 void pgr_plan_problem(pgr_problems *found, pgr_status status, const char *code, const char *paths,
                       const char *help, const char *format, ...) PGR_PRINTF(6, 7);
 
+/* A size below 1, by the last part of its key: PG019. */
+void pgr_tell_size(const char *key, int64_t value, pgr_problems *found);
+
 /* A world below 1, or ranks that do not fit with rank_offset: PG019. */
 void pgr_tell_ranks(const pgr_spec *spec, int64_t world, bool assumed, pgr_problems *found);
 

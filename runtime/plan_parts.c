@@ -1,10 +1,11 @@
 /* plan_parts.c - what families are made of beside axes: the split of the pipeline, levels of
- * context parallelism, optimizer instances and hybrid groups; and the rules that they keep: PG025,
- * PG027, PG028 and PG048. */
+ * context parallelism, optimizer instances and hybrid groups; and the rules that they keep: PG019,
+ * PG025, PG027, PG028 and PG048. */
 #include "plan_layout.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
     int64_t instances = s->parallel.optimizer_instances;
@@ -36,6 +37,12 @@ static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
     int64_t product = 1, before = 1, cp = pgr_plan_axis_size(plan, "cp");
     char paths[64], help[128] = "leave hierarchical_cp out";
     for (int64_t i = 0; i < levels->count && product > 0; i++) {
+        if (levels->items[i] < 1) {
+            pgr_plan_problem(found, PGR_INVALID, "PG027", "parallel.hierarchical_cp", help,
+                             "hierarchical_cp has a level of %" PRId64 ", and the smallest is 1",
+                             levels->items[i]);
+            return;
+        }
         before = product;
         product = pgr_layout_product(product, levels->items[i], 1);
     }
@@ -99,12 +106,36 @@ void pgr_plan_divisors(int64_t value, char *text, size_t bytes) {
         snprintf(text + length, bytes - length, ", ...");
 }
 
+/* Whether the view has an axis of this name, and its size. */
+static bool size_in(const pgr_view *view, const char *axis, int64_t *size) {
+    for (int32_t i = 0; i < view->axis_count; i++) {
+        if (strcmp(view->axes[i].name, axis) != 0)
+            continue;
+        *size = view->axes[i].size;
+        return true;
+    }
+    return false;
+}
+
+/* The sizes that make the data-parallel ranks: dp, and cp in the view that has dp. */
+static void data_sizes(const pgr_plan *plan, int64_t *dp, int64_t *cp) {
+    int32_t view = 0;
+    *dp = 0;
+    *cp = 1;
+    while (view < plan->view_count && !size_in(&plan->views[view], "dp", dp))
+        view++;
+    if (view < plan->view_count)
+        size_in(&plan->views[view], "cp", cp);
+}
+
 static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
     int64_t instances = s->parallel.optimizer_instances;
-    int64_t dp = pgr_plan_axis_size(plan, "dp"), cp = pgr_plan_axis_size(plan, "cp");
-    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = pgr_layout_product(dp, cp, 1);
-    int64_t common = pgr_greatest_divisor(ranks, edp);    /* of the one that is known */
-    if (ranks % instances != 0 || edp % instances != 0) { /* 0: not known, and not told */
+    int64_t dp, cp, edp = pgr_plan_axis_size(plan, "edp");
+    data_sizes(plan, &dp, &cp);
+    int64_t ranks = pgr_layout_product(dp, cp, 1);
+    int64_t common = pgr_greatest_divisor(ranks, edp); /* of the one that is known */
+    pgr_tell_size("optimizer_instances", instances, found);
+    if (instances >= 1 && (ranks % instances != 0 || edp % instances != 0)) { /* 0: not known */
         char list[160], help[224];
         bool dense = ranks % instances != 0;
         pgr_plan_divisors(common, list, sizeof list);
@@ -141,6 +172,8 @@ static void copy(const pgr_spec *spec, pgr_plan *plan) {
 
 void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found) {
     copy(spec, plan);
+    if (spec->parallel.vpp != PGR_NIL)
+        pgr_tell_size("vpp", spec->parallel.vpp, found);
     tell_split(spec, plan, found);
     tell_levels(spec, plan, found);
     tell_shares(spec, plan, found);

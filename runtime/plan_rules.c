@@ -42,7 +42,7 @@ static const char *layout_keys(const pgr_spec *spec) {
 
 /* ---- PG019 ---- */
 
-static void tell_size(const char *key, int64_t value, pgr_problems *found) {
+void pgr_tell_size(const char *key, int64_t value, pgr_problems *found) {
     char path[32];
     if (value >= 1)
         return;
@@ -54,16 +54,16 @@ static void tell_size(const char *key, int64_t value, pgr_problems *found) {
 /* Sizes below one, or products that do not fit; false where one is. */
 static bool tell_sizes(const pgr_layout *l, pgr_problems *found) {
     const pgr_spec *s = l->spec;
-    tell_size("tp", s->parallel.tp, found);
-    tell_size("cp", s->parallel.cp, found);
-    tell_size("pp", s->parallel.pp, found);
+    pgr_tell_size("tp", s->parallel.tp, found);
+    pgr_tell_size("cp", s->parallel.cp, found);
+    pgr_tell_size("pp", s->parallel.pp, found);
     if (s->parallel.expert_view) {
-        tell_size("ep", s->parallel.ep, found);
+        pgr_tell_size("ep", s->parallel.ep, found);
         if (s->parallel.etp != PGR_NIL)
-            tell_size("etp", s->parallel.etp, found);
+            pgr_tell_size("etp", s->parallel.etp, found);
     }
     if (s->parallel.dp != PGR_NIL)
-        tell_size("dp", s->parallel.dp, found);
+        pgr_tell_size("dp", s->parallel.dp, found);
     if (found->status != PGR_OK)
         return false;
     if (l->dense_product == 0)

@@ -74,7 +74,7 @@ static pgr_range listed_layers(const pgr_list *list, const place *p) {
 
 /* ---- even stages, but for the ends ---- */
 
-static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t rest, int64_t middle,
+static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t ends, int64_t middle,
                                 pgr_error *error) {
     if (!given(s->parallel.first_stage_layers) && !given(s->parallel.last_stage_layers))
         return pgr_error_set(error, PGR_INVALID,
@@ -86,7 +86,7 @@ static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t rest,
                          "layers = %" PRId64 " less %" PRId64 " at the ends leave %" PRId64
                          " for %" PRId64 " other stages, and each has %" PRId64
                          " chunk%s; they do not divide",
-                         s->model.layers, s->model.layers - rest, rest, middle < 0 ? 0 : middle,
+                         s->model.layers, ends, s->model.layers - ends, middle < 0 ? 0 : middle,
                          p->chunks, p->chunks == 1 ? "" : "s");
 }
 
@@ -99,14 +99,14 @@ static pgr_status even_layers(const pgr_spec *s, const place *p, pgr_range *laye
     if (!given(s->model.layers))
         return pgr_error_set(error, PGR_INVALID,
                              "the layers of a stage need model.layers, which is not given");
-    /* No size is negative, so that only the second subtraction can overflow. */
-    int64_t rest = s->model.layers - first, middle = p->stages - has_first - has_last;
-    if (__builtin_sub_overflow(rest, last, &rest))
-        rest = INT64_MIN / 2;
+    int64_t ends, middle = p->stages - has_first - has_last;
+    if (__builtin_add_overflow(first, last, &ends))
+        ends = INT64_MAX;
+    int64_t rest = s->model.layers - ends; /* no size is negative, so that it fits */
     bool whole = middle > 0 ? rest > 0 && rest % middle == 0 && rest / middle % p->chunks == 0
                             : middle == 0 && rest == 0;
     if (!whole || first % p->chunks != 0 || last % p->chunks != 0)
-        return refuse_layers(s, p, rest, middle, error);
+        return refuse_layers(s, p, ends, middle, error);
     int64_t each = middle > 0 ? rest / middle / p->chunks : 0; /* of a chunk */
     int64_t at = p->chunk * (s->model.layers / p->chunks);     /* where a round of chunks begins */
     bool is_first = has_first && p->stage == 0;

@@ -297,6 +297,57 @@ static void the_short_form_is_a_front_end(void **state) {
     }
 }
 
+/* dp of a view that is not the grid: its ranks are shared out, with cp where the view has that. */
+static void data_parallel_of_another_view(void **state) {
+    (void)state;
+    static const struct {
+        const char *grid, *expert, *other;
+        int64_t size; /* of a hybrid group's whole; 0: refused */
+    } cases[] = {
+        {"x 8", "dp 8", NULL, 8},          {"x 8", "cp 2, dp", NULL, 8},
+        {"x 2, cp 4", "dp, y 2", NULL, 4}, {"cp 8", "dp 1, y", NULL, 0},
+        {"x 8", "dp 4, y 2", "cp 8", 4},   {"x 8", "dp 4, y 2", "ep 8, edp 1", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_family hybrid, instance;
+        pgr_error error = {0};
+        read_form(&spec, 8, cases[i].grid, cases[i].expert, cases[i].other);
+        spec.parallel.hybrid_cp = true;
+        spec.parallel.optimizer_instances = 2;
+        pgr_status status = pgr_plan_create(&spec, PGR_NIL, &plan, &error);
+        if (status != (cases[i].size == 0 ? PGR_INVALID : PGR_OK))
+            fail_msg("%s and %s: %s", cases[i].grid, cases[i].expert, error.message);
+        if (status == PGR_OK) {
+            assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/hybrid2", &hybrid, &error), PGR_OK);
+            assert_int_equal(hybrid.size, 2);
+            assert_int_equal(pgr_plan_family_find(&plan, "optimizer-instance", &instance, &error),
+                             PGR_OK);
+            assert_int_equal(instance.count, 2);
+            assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/intra", &instance, &error), PGR_OK);
+            assert_int_equal(instance.size, cases[i].size / 2);
+        }
+        pgr_spec_free(&spec);
+    }
+}
+
+/* A spec from C can have sizes that no config has. */
+static void sizes_below_one_in_a_grid(void **state) {
+    (void)state;
+    const int64_t sizes[] = {0, -1, -INT64_MAX};
+    for (int i = 0; i < 3; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_error error = {0};
+        read_form(&spec, 8, "x, y 2", "z 8", NULL);
+        spec.parallel.grid.axes[1].size = sizes[i];
+        assert_int_equal(pgr_plan_create(&spec, INT64_MAX, &plan, &error), PGR_INVALID);
+        assert_non_null(strstr(error.message, " in the dense view must be at least 1"));
+        pgr_spec_free(&spec);
+    }
+}
+
 /* The rules of the model's shapes read the grid's sizes, and tell its axes. */
 static void shapes_are_checked_over_the_grid(void **state) {
     (void)state;
@@ -324,6 +375,8 @@ int main(void) {
         cmocka_unit_test(sizes_that_do_not_fit),
         cmocka_unit_test(views_need_a_grid),
         cmocka_unit_test(the_short_form_is_a_front_end),
+        cmocka_unit_test(data_parallel_of_another_view),
+        cmocka_unit_test(sizes_below_one_in_a_grid),
         cmocka_unit_test(shapes_are_checked_over_the_grid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
