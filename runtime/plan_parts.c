@@ -18,6 +18,13 @@ static const char *size_keys(const pgr_plan *plan, const char *of_short_form) {
     return plan->general ? "parallel.grid" : of_short_form;
 }
 
+/* PG017; of the short form plan_rules.c tells it, with sizes that would do. */
+static void tell_chunks(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    if (s->parallel.vpp != PGR_NIL && pgr_plan_axis_size(plan, "pp") == 1)
+        pgr_plan_problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.grid", "leave vpp out",
+                         "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", s->parallel.vpp);
+}
+
 static void tell_split(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
     int64_t split = s->parallel.pp_split, pp = pgr_plan_axis_size(plan, "pp");
     char help[64] = "leave pp_split out", paths[64];
@@ -174,6 +181,8 @@ void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found) {
     copy(spec, plan);
     if (spec->parallel.vpp != PGR_NIL)
         pgr_tell_size("vpp", spec->parallel.vpp, found);
+    if (plan->general)
+        tell_chunks(spec, plan, found);
     tell_split(spec, plan, found);
     tell_levels(spec, plan, found);
     tell_shares(spec, plan, found);

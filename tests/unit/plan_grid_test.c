@@ -193,6 +193,28 @@ static void grids_are_refused(void **state) {
     }
 }
 
+/* The rules of parts of groups hold in a grid, too. */
+static void parts_are_refused(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_diagnostics found = {0};
+    read_form(&spec, 18, "tp 2, cp 3, dp", NULL, NULL);
+    spec.parallel.vpp = 2;
+    spec.parallel.pp_split = 1;
+    spec.parallel.hybrid_cp = true;
+    spec.parallel.optimizer_instances = 2;
+    spec.parallel.hierarchical_cp = (pgr_list){1, calloc(1, sizeof(int64_t))};
+    spec.parallel.hierarchical_cp.items[0] = 2;
+    assert_int_equal(pgr_plan_check(&spec, PGR_NIL, &plan, &found), PGR_INVALID);
+    static const char *const codes[] = {"PG017", "PG025", "PG027", "PG028", "PG048"};
+    assert_int_equal(found.count, 5);
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(found.items[i].rule->code, codes[i]);
+    pgr_diagnostics_free(&found);
+    pgr_spec_free(&spec);
+}
+
 /* Products beyond 63 bits, of the sizes and with rank_offset. */
 static void sizes_that_do_not_fit(void **state) {
     (void)state;
@@ -372,6 +394,7 @@ int main(void) {
         cmocka_unit_test(grids_make_plans),
         cmocka_unit_test(default_families_of_a_grid),
         cmocka_unit_test(grids_are_refused),
+        cmocka_unit_test(parts_are_refused),
         cmocka_unit_test(sizes_that_do_not_fit),
         cmocka_unit_test(views_need_a_grid),
         cmocka_unit_test(the_short_form_is_a_front_end),
