@@ -83,7 +83,7 @@ gives() {
 # Every file finds every library, in the bundle or in the family of libc; NVIDIA's are the machine's.
 ours="=> /opt/pg run/(libexec/../)?lib/"
 (cd "$root" && find "opt/pg run" -type f \( -path '*/lib/*' -o -path '*/libexec/*' \)) >"$root/files"
-inside "while read -r file; do $interpreter --list \"/\$file\" || echo \"\$file\"; done </files" >"$work/libraries" 2>&1
+inside "while read -r file; do LD_TRACE_LOADED_OBJECTS=1 $interpreter \"/\$file\" || echo \"\$file\"; done </files" >"$work/libraries" 2>&1
 echo "$(wc -l <"$root/files") files ask for $(grep -c '=>' "$work/libraries") libraries," \
     "$(grep -cE "$ours" "$work/libraries") of them the bundle's"
 [ "$(grep -cE "$ours" "$work/libraries")" -gt 500 ]
@@ -117,7 +117,8 @@ grep -F "# 3 workloads verified" "$work/out"
 cat "$work"/loaded.* | sed -n 's/.*calling init: //p' | sort -u >"$work/initialised"
 grep -x "$bundle/lib/site/libpgrun_mpi.so" "$work/initialised"
 grep "libmpi.so" "$work/initialised"
-if grep "$bundle/.*/lib\(mpi\|open-\|pmix\|hwloc\)" "$work/initialised"; then
+# Of the bundle, only what pgrun and its CPU module need.
+if grep -F "$bundle/" "$work/initialised" | grep -vE '/lib(pgrun_|lua|openblas|gfortran|quadmath|gcc_s)[^/]*$'; then
     echo "these should have been the site's" >&2
     exit 1
 fi
