@@ -66,9 +66,9 @@ static void tell_axes_of(const declared *d, pgr_problems *found) {
             pgr_plan_problem(found, PGR_INVALID, "PG045", d->path,
                              "take letters, digits, _ and ., and no digit first",
                              "\"%s\" in the %s view is no name of an axis", name, d->name);
-        else if (strcmp(name, "embedding") == 0)
+        else if (strcmp(name, "embedding") == 0 || strcmp(name, "instance") == 0)
             pgr_plan_problem(found, PGR_INVALID, "PG045", d->path, "take another name",
-                             "\"%s\" in the %s view is the name of a family", name, d->name);
+                             "\"%s\" in the %s view is a word of a family's name", name, d->name);
         if (grid->axes[i].size != PGR_NIL && grid->axes[i].size < 1)
             pgr_plan_problem(found, PGR_INVALID, "PG019", d->path, "",
                              "%s = %" PRId64 " in the %s view must be at least 1", name,
@@ -367,6 +367,7 @@ static void add_implied(const grid_form *form, pgr_grid *dense) {
 }
 
 static void build(const grid_form *form, pgr_plan *plan) {
+    plan->order[0] = '\0';
     plan->world_size = form->world;
     plan->view_count = form->count;
     for (int view = 0; view < form->count; view++) {

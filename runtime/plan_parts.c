@@ -68,25 +68,42 @@ static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
                          cp);
 }
 
-/* The divisors of `value`, "1, 2, 4 or 8", those beyond the twelfth left out. */
-static void divisors_text(int64_t value, char *out, size_t bytes) {
-    enum { SHOWN = 12 };
-    const int64_t most = INT64_C(1) << 16; /* looked at; each is a division */
-    int64_t found[SHOWN + 1];
-    size_t used = 0;
-    int count = 0;
-    for (int64_t d = 1; d <= value && d <= most && count <= SHOWN; d++)
+enum { DIVISORS_SHOWN = 12 };
+
+/* Trial division up to the square root of this is quick, also for hostile sizes. */
+static const int64_t largest_factored = INT64_C(1) << 32;
+
+/* The next divisor of `value` above `last`; 0 where there is none. */
+static int64_t next_divisor(int64_t value, int64_t last) {
+    for (int64_t d = last + 1; d <= value / d; d++)
         if (value % d == 0)
-            found[count++] = d;
-    bool more = count > SHOWN || (value > most && count <= SHOWN);
-    for (int i = 0; i < count && i < SHOWN && used < bytes; i++)
-        used += (size_t)snprintf(out + used, bytes - used, "%s%" PRId64,
-                                 i == 0                    ? ""
-                                 : i == count - 1 && !more ? " or "
-                                                           : ", ",
-                                 found[i]);
-    if (more && used < bytes)
-        snprintf(out + used, bytes - used, ", ...");
+            return d;
+    /* the larger half: value / d for falling d below the root */
+    int64_t root = 1;
+    while ((root + 1) <= value / (root + 1))
+        root++;
+    for (int64_t d = last < root ? root : value / (last + 1); d >= 1; d--)
+        if (value % d == 0 && value / d > last)
+            return value / d;
+    return 0;
+}
+
+void pgr_plan_divisors(int64_t value, char *text, size_t bytes) {
+    snprintf(text, bytes, "1");
+    if (value < 1 || value > largest_factored)
+        return;
+    int64_t found[DIVISORS_SHOWN + 1];
+    int count = 0;
+    for (int64_t d = 0; count <= DIVISORS_SHOWN && (d = next_divisor(value, d)) != 0;)
+        found[count++] = d;
+    size_t length = 0;
+    for (int i = 0; i < count && i < DIVISORS_SHOWN && length < bytes; i++) {
+        const char *before = i == 0 ? "" : i == count - 1 ? " or " : ", ";
+        int wanted = snprintf(text + length, bytes - length, "%s%" PRId64, before, found[i]);
+        length += (size_t)wanted;
+    }
+    if (count > DIVISORS_SHOWN && length < bytes)
+        snprintf(text + length, bytes - length, ", ...");
 }
 
 /* Whether the view has an axis of this name, and its size. */
@@ -121,7 +138,7 @@ static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
     if (instances >= 1 && (ranks % instances != 0 || edp % instances != 0)) { /* 0: not known */
         char list[160], help[224];
         bool dense = ranks % instances != 0;
-        divisors_text(common, list, sizeof list);
+        pgr_plan_divisors(common, list, sizeof list);
         snprintf(help, sizeof help, "optimizer_instances can be %s", list);
         pgr_plan_problem(found, PGR_INVALID, "PG028",
                          plan->general ? "parallel.optimizer_instances world_size parallel.grid"

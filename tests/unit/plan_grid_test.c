@@ -151,7 +151,7 @@ static const struct {
     {8, "tp 2, tp 2, dp", NULL, NULL, "PG045", "the dense view names \"tp\" twice",
      "name each axis once", "parallel.grid"},
     {8, "embedding 2, dp", NULL, NULL, "PG045",
-     "\"embedding\" in the dense view is the name of a family", "take another name",
+     "\"embedding\" in the dense view is a word of a family's name", "take another name",
      "parallel.grid"},
     {8, "a 1, b 1, c 1, d 1, e 1, f 1, g 1, h 1, i 1, j 1, k 1, l 1, m", NULL, NULL, "PG045",
      "the dense view has 13 axes, and at most 12 are taken", "join axes that no group tells apart",

@@ -1,5 +1,5 @@
 /* plan_rules_test.c - every refusal has the values and the way out, and nothing overflows. */
-#include "plan.h"
+#include "plan_layout.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -423,6 +423,24 @@ static void unknown_families(void **state) {
     pgr_spec_free(&spec);
 }
 
+/* For ways out. */
+static void divisors_are_listed(void **state) {
+    (void)state;
+    static const struct {
+        int64_t value;
+        const char *text;
+    } wanted[] = {{1, "1"},
+                  {7, "1 or 7"},
+                  {52, "1, 2, 4, 13, 26 or 52"},
+                  {36, "1, 2, 3, 4, 6, 9, 12, 18 or 36"},
+                  {720720, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ..."}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char text[200];
+        pgr_plan_divisors(wanted[i].value, text, sizeof text);
+        assert_string_equal(text, wanted[i].text);
+    }
+}
+
 /* A message that is too long ends at a whole character, and NULL is no error record. */
 static void long_messages_are_cut_at_a_character(void **state) {
     (void)state;
@@ -454,6 +472,7 @@ int main(void) {
         cmocka_unit_test(ways_out_near_the_last_size),
         cmocka_unit_test(families_of_the_largest_world),
         cmocka_unit_test(unknown_families),
+        cmocka_unit_test(divisors_are_listed),
         cmocka_unit_test(long_messages_are_cut_at_a_character),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
