@@ -59,7 +59,7 @@ room() {
     runtime/plan*) echo 3 ;;
     runtime/state*) echo 4 ;;
     runtime/check*) echo 5 ;;
-    kernels/cpu.c | kernels/cuda.*) echo 7 ;;
+    kernels/cpu.c | kernels/cuda.c) echo 7 ;;
     kernels/*) echo 6 ;;
     runtime/comm* | runtime/job* | runtime/deadline* | runtime/module*) echo 7 ;;
     runtime/layer*) echo 8 ;;
@@ -103,7 +103,7 @@ rule_includes() {
 rule_foreign() {
     nowhere '#[ ]*include[ ]*<mpi\.h>' "mpi.h is for the MPI module alone" '^runtime/comm_mpi'
     nowhere '#[ ]*include[ ]*<(nccl|cuda|cublas|nvml|nvtx)[^>]*>' \
-        "NCCL and CUDA headers are for the CUDA module alone" '\.cuh?$|^runtime/comm_nccl'
+        "NCCL and CUDA headers are for the CUDA module alone" '^kernels/cuda|^runtime/comm_nccl'
     nowhere '#[ ]*include[ ]*<(cblas|openblas)[^>]*>' "BLAS is for the CPU module alone" '^kernels/cpu'
     nowhere '#[ ]*include[ ]*<(lua|lauxlib|lualib|luaconf)\.h(pp)?>' "Lua is for lua/ alone" '^lua/'
 }
