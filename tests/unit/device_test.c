@@ -1,4 +1,5 @@
-/* Every operation of a device against host references, by one table of cases: `device_test KIND`.
+/* Every operation of a device against host references, by one table of cases: `device_test KIND
+ * [quick]`; quick takes few of them.
  * Exit status 77, and a line that says why, where there is no such device here. Sums are compared
  * with double precision, everything else byte for byte; the router with the CPU module's. */
 #include <math.h>
@@ -17,6 +18,7 @@ static pgr_device *device, *cpu;
 static pgr_stream *stream;
 static pgr_error error;
 static int failures, skips;
+static bool quick;
 
 #define FAIL(...)                                                                                  \
     do {                                                                                           \
@@ -235,7 +237,7 @@ static void test_context(void) {
         {9, 16, 4, 4096, 4},        {1021, 1024, 4, 8192, 256},
         {1000, 1024, 2, 2050, 100},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < (quick ? 2 : sizeof cases / sizeof *cases); i++)
         for (int64_t skew = 0; skew < 16; skew += 1 + skew * 3)
             run_context(&cases[i], skew);
 }
@@ -336,7 +338,7 @@ static void test_linear(void) {
                                         {0, 8, 8, 0},    {4, 6, 0, 0},      {64, 128, 64, 0},
                                         {5, 600, 40, 8}, {130, 258, 72, 8}, {16, 64, 64, 1}};
     static const pgr_activation activations[] = {PGR_NO_ACTIVATION, PGR_GELU, PGR_SWIGLU};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+    for (size_t i = 0; i < (quick ? 2 : sizeof cases / sizeof *cases); i++)
         for (int act = 0; act < 3; act++)
             for (int form = 0; form < 12; form++)
                 run_linear(&cases[i], form % 3 ? PGR_BF16 : PGR_F32,
@@ -514,6 +516,7 @@ static void test_table(const char *kind) {
 
 int main(int count, char **words) {
     const char *kind = count > 1 ? words[1] : "cpu";
+    quick = count > 2 && strcmp(words[2], "quick") == 0;
     cpu = open_device("cpu");
     if (!cpu) {
         printf("FAIL the CPU: %s\n", error.message);
