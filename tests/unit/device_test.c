@@ -432,16 +432,10 @@ static void test_memory(void) {
         drop(none);
 }
 
-static void test_events(void) {
-    pgr_stream *other = NULL;
-    pgr_event *begin = NULL, *end = NULL;
+static void use_events(pgr_stream *other, pgr_event *begin, pgr_event *end) {
     bool done = false;
     double seconds = -1;
     uint8_t *memory = on_device(NULL, 1 << 20), *want = host(1 << 20);
-    if (!worked(device->ops->stream_create(device, 1, &other, &error), "stream") ||
-        !worked(device->ops->event_create(device, &begin, &error), "event") ||
-        !worked(device->ops->event_create(device, &end, &error), "event"))
-        return;
     if (device->ops->event_elapsed(device, begin, end, &seconds, &error) != PGR_INTERNAL)
         FAIL("the time between events that were never recorded");
     worked(device->ops->event_record(device, begin, stream, &error), "record");
@@ -458,9 +452,21 @@ static void test_events(void) {
     memset(want, 2, 1 << 19);
     memset(want + (1 << 19), 1, 1 << 19);
     expect("two streams", memory, want, 1 << 20);
-    device->ops->event_free(device, begin);
-    device->ops->event_free(device, end);
-    device->ops->stream_free(device, other);
+}
+
+static void test_events(void) {
+    pgr_stream *other = NULL;
+    pgr_event *begin = NULL, *end = NULL;
+    if (worked(device->ops->stream_create(device, 1, &other, &error), "stream") &&
+        worked(device->ops->event_create(device, &begin, &error), "event") &&
+        worked(device->ops->event_create(device, &end, &error), "event"))
+        use_events(other, begin, end);
+    if (end)
+        device->ops->event_free(device, end);
+    if (begin)
+        device->ops->event_free(device, begin);
+    if (other)
+        device->ops->stream_free(device, other);
 }
 
 static void test_refusals(void) {
