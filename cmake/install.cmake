@@ -17,7 +17,11 @@ set_target_properties(pgrun_shared PROPERTIES
                       LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib
                       LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/libpgrun.map)
 
-foreach(module pgrun_mpi pgrun_cpu)
+set(modules pgrun_mpi pgrun_cpu)
+if(PGRUN_WITH_CUDA)
+  list(APPEND modules pgrun_cuda)
+endif()
+foreach(module ${modules})
   target_link_options(${module} PRIVATE
                       -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/module.map)
   # A module built against an MPI or BLAS of a place of its own finds it again after the install.
@@ -28,7 +32,7 @@ endforeach()
 
 install(TARGETS pgrun RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS pgrun_shared EXPORT pgrunTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(TARGETS pgrun_mpi pgrun_cpu LIBRARY DESTINATION ${PGRUN_MODULE_DIR})
+install(TARGETS ${modules} LIBRARY DESTINATION ${PGRUN_MODULE_DIR})
 
 # The headers that pgrun.h includes, read off it, so that none is forgotten.
 file(STRINGS ${PROJECT_SOURCE_DIR}/runtime/pgrun.h includes REGEX "^#include \"")

@@ -6,16 +6,23 @@
 #include <stdint.h>
 #include <string.h>
 
+/* nvcc compiles these for the GPU too. */
+#ifdef __CUDACC__
+#define PGR_BOTH __host__ __device__ static inline
+#else
+#define PGR_BOTH static inline
+#endif
+
 typedef uint16_t pgr_bf16;
 
-static inline float pgr_bf16_to_f32(pgr_bf16 value) {
+PGR_BOTH float pgr_bf16_to_f32(pgr_bf16 value) {
     uint32_t bits = (uint32_t)value << 16;
     float out;
     memcpy(&out, &bits, sizeof out);
     return out;
 }
 
-static inline pgr_bf16 pgr_bf16_from_f32(float value) {
+PGR_BOTH pgr_bf16 pgr_bf16_from_f32(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;

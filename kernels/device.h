@@ -1,6 +1,6 @@
 /* device.h - the seam between layers and a device: memory, streams, events, and kernels as
- * functions over argument structs. The CPU module implements it with plain C and OpenBLAS; a CUDA
- * module will with cuBLASLt and CUDA C. Communication is not its business.
+ * functions over argument structs. The CPU module implements it with plain C and OpenBLAS, the
+ * CUDA module with cuBLASLt and CUDA C. Communication is not its business.
  *
  * Shapes are row-major, the last index fastest. A kernel is enqueued on its stream and may return
  * before it is done; on a CPU it is done when it returns. What a device cannot do is
@@ -30,6 +30,8 @@ typedef struct pgr_device {
 typedef struct pgr_device_open_args {
     int32_t local_rank, local_size; /* this rank among the ranks of its host */
     int32_t threads;                /* CPU threads per rank; 0: cores of the rank / local_size */
+    int64_t rank;                   /* of the job, and */
+    const char *host;               /* its host, for messages; NULL where there is no name */
 } pgr_device_open_args;
 
 /* ---- values -------------------------------------------------------------------------------- */

@@ -168,11 +168,16 @@ static pgr_status open_report(run *state, pgr_error *error) {
 }
 
 static pgr_status open_device(run *state, pgr_error *error) {
+    char lacks[256];
+    bool lacking =
+        pgr_workload_cuda_lacks(&state->spec, &state->plan, &state->families, lacks, sizeof lacks);
     pgr_job_args args = {
         .device = state->spec.run.device,
         .comm = state->spec.run.comm,
         .timeout = state->spec.run.timeout,
         .init_timeout = state->spec.run.init_timeout,
+        .share_gpu = state->spec.run.share_gpu,
+        .cuda_lacks = lacking ? lacks : NULL,
     };
     pgr_status status = pgr_job_open_device(state->job, &args, error);
     return pgr_job_agree(state->job, status, error);

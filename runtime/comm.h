@@ -18,7 +18,7 @@ typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-#define PGR_MODULE_ABI 1u
+#define PGR_MODULE_ABI 2u
 
 typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
 typedef struct pgr_comm_ops pgr_comm_ops;
@@ -36,6 +36,9 @@ typedef struct pgr_module {
  * the build, or ../lib/pgrun of the installed tree wherever that was moved). A module stays open.
  * PGR_UNSUPPORTED names the file, the places looked at and the loader's reason. */
 pgr_status pgr_module_open(const char *name, const pgr_module **module, pgr_error *error);
+
+/* Whether there is a file of that module where pgr_module_open would look; opens nothing. */
+bool pgr_module_present(const char *name);
 
 /* ---- the job ------------------------------------------------------------------------------- */
 
@@ -69,6 +72,9 @@ typedef struct pgr_job_args {
     pgr_device_kind device;
     pgr_comm_kind comm;
     double timeout, init_timeout; /* seconds without progress */
+    bool share_gpu;               /* several ranks may use one GPU */
+    const char *cuda_lacks;       /* what the run needs and the CUDA device does not have yet (see
+                                     pgr_workload_cuda_lacks), or NULL; the same on every rank */
 } pgr_job_args;
 
 struct pgr_job {
@@ -79,8 +85,9 @@ struct pgr_job {
     const pgr_bootstrap_ops *bootstrap_ops;
     pgr_bootstrap *bootstrap;
     const pgr_comm_ops *comm_ops;
-    pgr_device *device; /* NULL until pgr_job_open_device */
-    char comm_name[64]; /* "Open MPI 4.1.4", "self" */
+    pgr_device *device;    /* NULL until pgr_job_open_device */
+    char comm_name[64];    /* "Open MPI 4.1.4", "self" */
+    char device_note[512]; /* why "auto" is the CPU; "" where it is not, or was not asked for */
     double timeout, init_timeout;
     struct pgr_groups *groups; /* that are open, or being opened; NULL: none. Borrowed */
 };
@@ -101,7 +108,9 @@ bool pgr_launcher_present(void);
 pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error);
 
 /* Collective. Chooses device and communication (auto: by all ranks together) and opens the device.
- */
+ * All ranks return the same status. Device "cuda": PGR_UNSUPPORTED where a rank has no GPU, or a
+ * driver too old; PGR_INVALID where two ranks are on one GPU without share_gpu. Device "auto" is
+ * the CPU in these cases, and job->device_note says why. */
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error);
 
 /* Collective. Closes the device and the bootstrap and frees the job. NULL is allowed. */

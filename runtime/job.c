@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "comm_self.h"
 #include "deadline.h"
+#include "job_device.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -56,10 +57,18 @@ static int64_t launcher_rank(void) {
     return first_number(names, 0);
 }
 
+static const char *const local_rank_names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
+                                               "SLURM_LOCALID", NULL};
+
 static int64_t launcher_local_rank(void) {
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
-                                        "SLURM_LOCALID", NULL};
-    return first_number(names, launcher_rank());
+    return first_number(local_rank_names, launcher_rank());
+}
+
+/* GPUs are counted by the launcher's local rank, which is what it bound cores and GPUs by; where it
+ * says none, by the place among the ranks of the same host. */
+static int32_t gpu_local_rank(const pgr_job *job) {
+    int64_t number = first_number(local_rank_names, job->local_rank);
+    return (int32_t)(number <= INT32_MAX ? number : job->local_rank);
 }
 
 /* Something is there that MPI can ask who its peers are. Slurm alone is not: without --mpi= there
@@ -278,68 +287,24 @@ failed:
     return status;
 }
 
-/* The device that this rank could use for "auto", or the one asked for. CUDA's module will be asked
- * here for its devices; until it is there, auto is the CPU. */
-static pgr_device_kind device_candidate(pgr_device_kind wanted) {
-    return wanted == PGR_DEVICE_AUTO ? PGR_DEVICE_CPU : wanted;
-}
-
-/* Collective. All ranks use one kind of device: auto is the CPU unless every rank can do better. */
-static pgr_status device_choose(pgr_job *job, pgr_device_kind wanted, pgr_device_kind *chosen,
-                                pgr_error *error) {
-    double no_cuda = device_candidate(wanted) != PGR_DEVICE_CUDA;
-    pgr_status status = job->bootstrap_ops->max(job->bootstrap, &no_cuda, 1, error);
-    if (status == PGR_OK) {
-        *chosen = wanted != PGR_DEVICE_AUTO ? wanted
-                  : no_cuda > 0             ? PGR_DEVICE_CPU
-                                            : PGR_DEVICE_CUDA;
-    }
-    return status;
-}
-
-/* Local. */
-static pgr_status device_open(job_state *state, pgr_device_kind kind, pgr_error *error) {
-    pgr_job *job = &state->job;
-    const pgr_module *module;
-    pgr_device_open_args args = {.local_rank = job->local_rank,
-                                 .local_size = job->local_size,
-                                 .threads = threads_decide(state)};
-    pgr_status status = pgr_module_open(kind == PGR_DEVICE_CUDA ? "cuda" : "cpu", &module, error);
-    if (status != PGR_OK) {
-        if (kind == PGR_DEVICE_CUDA) {
-            pgr_error_prefix(error, "run.device = \"cuda\" is not there yet, use \"cpu\" or "
-                                    "\"auto\": ");
-        }
-        return status;
-    }
-    if (!module->device) {
-        return pgr_error_set(error, PGR_UNSUPPORTED, "libpgrun_%s.so has no device in it",
-                             module->name);
-    }
-    return module->device->open(&args, &job->device, error);
-}
-
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
     job_state *state = (job_state *)job;
-    pgr_device_kind kind = PGR_DEVICE_CPU;
+    pgr_status status;
     if (job->device)
         return pgr_error_set(error, PGR_INTERNAL, "the job's device is already open");
     job->timeout = args->timeout;
     job->init_timeout = args->init_timeout;
     job->bootstrap_ops->timeout(job->bootstrap, args->init_timeout);
-    pgr_status status = device_choose(job, args->device, &kind, error);
-    if (status != PGR_OK)
-        return status;
     if (args->comm == PGR_COMM_NCCL) {
         status = pgr_error_set(error, PGR_UNSUPPORTED,
                                "run.comm = \"nccl\" is not there yet: use \"mpi\" or \"auto\"");
     } else {
-        status = device_open(state, kind, error);
-    }
-    status = pgr_job_agree(job, status, error);
-    if (status != PGR_OK && job->device) {
-        job->device->ops->close(job->device);
-        job->device = NULL;
+        pgr_device_open_args open = {.local_rank = job->local_rank,
+                                     .local_size = job->local_size,
+                                     .threads = threads_decide(state),
+                                     .rank = job->rank,
+                                     .host = job->host};
+        status = pgr_job_device_decide(job, args, &open, gpu_local_rank(job), error);
     }
     job->bootstrap_ops->timeout(job->bootstrap, args->timeout);
     return status;
@@ -371,6 +336,14 @@ static int64_t first_failure(const int32_t *statuses, int64_t size, bool *all) {
     return first;
 }
 
+/* Errors of a GPU name their rank and host themselves. */
+static void name_speaker(const pgr_job *job, pgr_error *told) {
+    char prefix[128];
+    snprintf(prefix, sizeof prefix, "rank %lld on %s: ", (long long)job->rank, job->host);
+    if (strncmp(told->message, prefix, strlen(prefix)) != 0)
+        pgr_error_prefix(told, "%s", prefix);
+}
+
 pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error) {
     int32_t own = (int32_t)status;
     int32_t *statuses = malloc((size_t)job->size * sizeof *statuses);
@@ -399,7 +372,7 @@ pgr_status pgr_job_agree(pgr_job *job, pgr_status status, pgr_error *error) {
             memcpy(told, error, sizeof *told);
         told->status = status;
         if (!all)
-            pgr_error_prefix(told, "rank %lld on %s: ", (long long)job->rank, job->host);
+            name_speaker(job, told);
     }
     shared =
         job->bootstrap_ops->broadcast(job->bootstrap, told, (int64_t)sizeof *told, first, unheard);

@@ -168,3 +168,15 @@ pgr_status pgr_module_open(const char *name, const pgr_module **module, pgr_erro
     pthread_mutex_unlock(&opened_lock);
     return status;
 }
+
+bool pgr_module_present(const char *name) {
+    places list;
+    places_find(&list);
+    for (int i = 0; i < list.count; i++) {
+        char file[PATH_BYTES + 128];
+        snprintf(file, sizeof file, "%s/libpgrun_%s.so", list.folders[i], name);
+        if (access(file, F_OK) == 0)
+            return true;
+    }
+    return false;
+}

@@ -237,6 +237,8 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
         say(report, "\n");
     }
     say_model(report, spec, plan);
+    if (job->device_note[0])
+        say(report, "#  note      run.device = \"auto\" is the CPU: %s\n", job->device_note);
     say_notes(report, plan);
     say(report, "#\n");
     row line = {.used = 0};

@@ -289,12 +289,8 @@ static void missing_moe(const pgr_spec *spec, char *text, size_t size) {
 }
 
 static void missing_run(const pgr_spec *spec, char *text, size_t size) {
-    if (spec->run.device == PGR_DEVICE_CUDA)
-        missing(text, size, "run.device", NULL);
     if (spec->run.comm == PGR_COMM_NCCL)
         missing(text, size, "run.comm", NULL);
-    if (spec->run.share_gpu)
-        missing(text, size, "run.share_gpu", NULL);
     if (spec->run.nccl.count)
         missing(text, size, "run.nccl", NULL);
     if (spec->run.collectives.count)

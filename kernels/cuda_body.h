@@ -1,0 +1,336 @@
+/* cuda_body.h - what one CUDA thread does, in C that a host compiler takes too: the unit tests run
+ * every thread of a launch in a loop and compare with the CPU's kernels, where there is no GPU. */
+#ifndef PGR_CUDA_BODY_H
+#define PGR_CUDA_BODY_H
+
+#include <math.h>
+
+#include "bf16.h"
+#include "device.h"
+
+/* A thread of a launch: its number, and how many there are. */
+typedef struct cuda_lane {
+    int64_t index, count;
+} cuda_lane;
+
+/* ---- random values ------------------------------------------------------------------------- */
+
+/* The words of elements 4 * block .. 4 * block + 3: random.c's, in integers alone. */
+PGR_BOTH void cuda_philox(const pgr_random *random, uint64_t block, uint32_t words[4]) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)random->tensor, c3 = (uint32_t)(random->tensor >> 32);
+    uint32_t k0 = (uint32_t)random->seed, k1 = (uint32_t)(random->seed >> 32);
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * c0;
+        uint64_t p1 = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;
+        c1 = (uint32_t)p1;
+        c2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
+        c3 = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    words[0] = c0;
+    words[1] = c1;
+    words[2] = c2;
+    words[3] = c3;
+}
+
+/* Philox blocks that a row of `cols` > 0 elements can touch, wherever in one it begins. */
+PGR_BOTH int64_t cuda_fill_blocks(int64_t cols) {
+    return (cols + 2) / 4 + 1;
+}
+
+PGR_BOTH void cuda_store(void *out, pgr_dtype dtype, int64_t at, float value) {
+    if (dtype == PGR_F32)
+        ((float *)out)[at] = value;
+    else
+        ((pgr_bf16 *)out)[at] = pgr_bf16_from_f32(value);
+}
+
+/* The columns of row `row` that lie in its `block`-th Philox block. `unit`: 2^(exponent - 23). */
+PGR_BOTH void cuda_fill_block(const pgr_fill_args *args, float unit, int64_t row, int64_t block) {
+    int64_t id = args->row_ids ? args->row_ids[row] : row;
+    uint64_t first = (uint64_t)(args->origin + (id < 0 ? 0 : id) * args->row_stride);
+    uint64_t at = first / 4 + (uint64_t)block;
+    int64_t col = (int64_t)(4 * at - first); /* of the block's first word; -3 or more */
+    if (col >= args->cols)
+        return;
+    uint32_t words[4] = {0, 0, 0, 0};
+    if (id >= 0)
+        cuda_philox(&args->random, at, words);
+    for (int i = 0; i < 4; i++, col++) {
+        if (col < 0 || col >= args->cols)
+            continue;
+        float value = id < 0 ? 0.0f : (float)((int32_t)(words[i] >> 8) - 0x800000) * unit;
+        cuda_store(args->out, args->dtype, row * args->ld + col, value);
+    }
+}
+
+/* One thread's share. */
+PGR_BOTH void cuda_fill(const pgr_fill_args *args, float unit, cuda_lane lane) {
+    int64_t blocks = cuda_fill_blocks(args->cols);
+    for (int64_t i = lane.index; i < args->rows * blocks; i += lane.count)
+        cuda_fill_block(args, unit, i / blocks, i % blocks);
+}
+
+/* ---- bias ---------------------------------------------------------------------------------- */
+
+PGR_BOTH float cuda_load(const void *data, pgr_dtype dtype, int64_t at) {
+    return dtype == PGR_F32 ? ((const float *)data)[at]
+                            : pgr_bf16_to_f32(((const pgr_bf16 *)data)[at]);
+}
+
+/* Sixteen bytes of elements, as one access. */
+typedef struct cuda_vector {
+    uint32_t words[4];
+} cuda_vector;
+
+PGR_BOTH cuda_vector cuda_vector_load(const void *from) {
+    cuda_vector v;
+#ifdef __CUDA_ARCH__
+    uint4 whole = *(const uint4 *)from;
+    v.words[0] = whole.x, v.words[1] = whole.y, v.words[2] = whole.z, v.words[3] = whole.w;
+#else
+    memcpy(&v, from, sizeof v);
+#endif
+    return v;
+}
+
+PGR_BOTH void cuda_vector_store(void *to, cuda_vector v) {
+#ifdef __CUDA_ARCH__
+    *(uint4 *)to = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
+#else
+    memcpy(to, &v, sizeof v);
+#endif
+}
+
+PGR_BOTH float cuda_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+PGR_BOTH uint32_t cuda_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* One word of f32, or two elements of bf16, added and rounded. */
+PGR_BOTH uint32_t cuda_word_add(uint32_t a, uint32_t b, pgr_dtype dtype) {
+    if (dtype == PGR_F32)
+        return cuda_bits(cuda_float(a) + cuda_float(b));
+    uint32_t low = pgr_bf16_from_f32(cuda_float(a << 16) + cuda_float(b << 16));
+    uint32_t high = pgr_bf16_from_f32(cuda_float(a & 0xffff0000u) + cuda_float(b & 0xffff0000u));
+    return low | high << 16;
+}
+
+/* Elements in an access where every row of y and the bias are aligned to 16 bytes, else 1. */
+PGR_BOTH int cuda_bias_width(const pgr_bias_args *args) {
+    int64_t size = args->dtype == PGR_F32 ? 4 : 2, width = 16 / size;
+    bool aligned = ((uintptr_t)args->y | (uintptr_t)args->bias) % 16 == 0;
+    return aligned && args->ld % width == 0 && args->cols % width == 0 ? (int)width : 1;
+}
+
+PGR_BOTH void cuda_add_bias(const pgr_bias_args *args, cuda_lane lane) {
+    int width = cuda_bias_width(args);
+    int64_t size = args->dtype == PGR_F32 ? 4 : 2, units = args->cols / width;
+    for (int64_t i = lane.index; i < args->rows * units; i += lane.count) {
+        int64_t col = i % units * width, at = i / units * args->ld + col;
+        if (width == 1) {
+            float sum =
+                cuda_load(args->y, args->dtype, at) + cuda_load(args->bias, args->dtype, col);
+            cuda_store(args->y, args->dtype, at, sum);
+            continue;
+        }
+        cuda_vector y = cuda_vector_load((const char *)args->y + at * size);
+        cuda_vector bias = cuda_vector_load((const char *)args->bias + col * size);
+        for (int w = 0; w < 4; w++)
+            y.words[w] = cuda_word_add(y.words[w], bias.words[w], args->dtype);
+        cuda_vector_store((char *)args->y + at * size, y);
+    }
+}
+
+/* ---- ranges of bytes ----------------------------------------------------------------------- */
+
+/* Bytes [0, copied) come from src, [copied, copied + zeroed) are padding. */
+typedef struct cuda_range {
+    const char *src;
+    char *dst;
+    int64_t copied, zeroed;
+} cuda_range;
+
+/* One access of `width` bytes, to which both sides are aligned. */
+PGR_BOTH void cuda_move(char *dst, const char *src, int width) {
+#ifdef __CUDA_ARCH__
+    switch (width) {
+    case 16:
+        *(uint4 *)dst = *(const uint4 *)src;
+        return;
+    case 8:
+        *(uint64_t *)dst = *(const uint64_t *)src;
+        return;
+    case 4:
+        *(uint32_t *)dst = *(const uint32_t *)src;
+        return;
+    case 2:
+        *(uint16_t *)dst = *(const uint16_t *)src;
+        return;
+    default:
+        *dst = *src;
+    }
+#else
+    memcpy(dst, src, (size_t)width);
+#endif
+}
+
+PGR_BOTH void cuda_zero(char *dst, int width) {
+#ifdef __CUDA_ARCH__
+    if (width == 16)
+        *(uint4 *)dst = make_uint4(0, 0, 0, 0);
+    else
+        *dst = 0;
+#else
+    memset(dst, 0, (size_t)width);
+#endif
+}
+
+/* The widest access, 16 bytes or less, for which the two sides are alike. */
+PGR_BOTH int cuda_width(const char *dst, const char *src) {
+    uintptr_t differ = ((uintptr_t)dst ^ (uintptr_t)src) | 16;
+    return (int)(differ & (~differ + 1));
+}
+
+/* Bytes before the first place of `dst` that is aligned to `width`, at most `bytes`. */
+PGR_BOTH int64_t cuda_head(const char *dst, int width, int64_t bytes) {
+    int64_t head = (int64_t)((~(uintptr_t)dst + 1) & (uintptr_t)(width - 1));
+    return head < bytes ? head : bytes;
+}
+
+/* Single bytes up to the first aligned place, wide accesses, single bytes. */
+PGR_BOTH void cuda_copy_bytes(char *dst, const char *src, int64_t bytes, cuda_lane lane) {
+    int width = cuda_width(dst, src);
+    int64_t head = cuda_head(dst, width, bytes), units = (bytes - head) / width;
+    for (int64_t i = lane.index; i < units; i += lane.count)
+        cuda_move(dst + head + i * width, src + head + i * width, width);
+    int64_t tail = head + units * width;
+    for (int64_t i = lane.index; i < head; i += lane.count)
+        cuda_move(dst + i, src + i, 1);
+    for (int64_t i = tail + lane.index; i < bytes; i += lane.count)
+        cuda_move(dst + i, src + i, 1);
+}
+
+PGR_BOTH void cuda_zero_bytes(char *dst, int64_t bytes, cuda_lane lane) {
+    int64_t head = cuda_head(dst, 16, bytes), units = (bytes - head) / 16;
+    for (int64_t i = lane.index; i < units; i += lane.count)
+        cuda_zero(dst + head + i * 16, 16);
+    int64_t tail = head + units * 16;
+    for (int64_t i = lane.index; i < head; i += lane.count)
+        cuda_zero(dst + i, 1);
+    for (int64_t i = tail + lane.index; i < bytes; i += lane.count)
+        cuda_zero(dst + i, 1);
+}
+
+PGR_BOTH void cuda_range_move(const cuda_range *range, cuda_lane lane) {
+    cuda_copy_bytes(range->dst, range->src, range->copied, lane);
+    cuda_zero_bytes(range->dst + range->copied, range->zeroed, lane);
+}
+
+/* ---- context ------------------------------------------------------------------------------- */
+
+/* A rank's chunks: 0 and 1 (cp = 1 has one). A chunk's rows are neighbours in the sequence and in
+ * the rank's memory, so a split or a gather is a few ranges of bytes of any row size. */
+PGR_BOTH int cuda_context_chunks(const pgr_context_args *args) {
+    return args->cp == 1 ? 1 : 2;
+}
+
+/* Rows of a chunk, and its first row in the padded sequence. */
+PGR_BOTH int64_t cuda_context_chunk(const pgr_context_args *args, int64_t cp_rank, int chunk,
+                                    int64_t *global) {
+    if (args->cp == 1) {
+        *global = 0;
+        return args->padded;
+    }
+    int64_t rows = args->padded / (2 * args->cp);
+    *global = (chunk == 0 ? cp_rank : 2 * args->cp - 1 - cp_rank) * rows;
+    return rows;
+}
+
+/* Chunk `chunk` of the split: the part of it in the local rows asked for. */
+PGR_BOTH cuda_range cuda_split_range(const pgr_context_args *args, int chunk) {
+    cuda_range range = {(const char *)args->src, (char *)args->dst, 0, 0};
+    int64_t global, rows = cuda_context_chunk(args, args->cp_rank, chunk, &global);
+    int64_t local = chunk * rows, from = local, to = local + rows;
+    int64_t end = args->local_begin + args->local_rows;
+    from = from > args->local_begin ? from : args->local_begin;
+    to = to < end ? to : end;
+    if (from >= to)
+        return range;
+    global += from - local;
+    int64_t held = args->seq_len - global; /* rows that are not padding */
+    held = held < 0 ? 0 : held > to - from ? to - from : held;
+    if (held > 0)
+        range.src += global * args->row_bytes;
+    range.dst += (from - args->local_begin) * args->row_bytes;
+    range.copied = held * args->row_bytes;
+    range.zeroed = (to - from - held) * args->row_bytes;
+    return range;
+}
+
+/* Range `index` of the gather: chunk index % 2 of cp rank index / 2 (index 0 alone where cp = 1).
+ */
+PGR_BOTH cuda_range cuda_gather_range(const pgr_context_args *args, int64_t index) {
+    cuda_range range = {(const char *)args->src, (char *)args->dst, 0, 0};
+    int64_t cp_rank = index / 2;
+    int chunk = (int)(index % 2);
+    int64_t global, rows = cuda_context_chunk(args, cp_rank, chunk, &global);
+    int64_t held = args->seq_len - global;
+    held = held > rows ? rows : held;
+    if (held <= 0)
+        return range;
+    range.src += (cp_rank * (args->padded / args->cp) + chunk * rows) * args->row_bytes;
+    range.dst += global * args->row_bytes;
+    range.copied = held * args->row_bytes;
+    return range;
+}
+
+/* ---- what follows a product ---------------------------------------------------------------- */
+
+/* z = product + bias for `rows` rows of a linear layer, from row `first` on: saved, activated and
+ * rounded once. The product is [rows, n], f32. */
+typedef struct cuda_epilogue {
+    pgr_linear_args linear;
+    const float *product;
+    int64_t first, rows;
+} cuda_epilogue;
+
+PGR_BOTH float cuda_gelu(float z) {
+    return 0.5f * z * (1.0f + tanhf(0.7978845608028654f * (z + 0.044715f * z * z * z)));
+}
+
+PGR_BOTH float cuda_epilogue_z(const cuda_epilogue *e, int64_t row, int64_t col) {
+    const pgr_linear_args *l = &e->linear;
+    float z = e->product[row * l->n + col];
+    if (l->bias)
+        z += cuda_load(l->bias, l->dtype, col);
+    if (l->saved)
+        cuda_store(l->saved, l->dtype, (e->first + row) * l->n + col, z);
+    return z;
+}
+
+PGR_BOTH void cuda_epilogue_apply(const cuda_epilogue *e, cuda_lane lane) {
+    const pgr_linear_args *l = &e->linear;
+    int64_t outs = l->activation == PGR_SWIGLU ? l->n / 2 : l->n;
+    for (int64_t i = lane.index; i < e->rows * outs; i += lane.count) {
+        int64_t row = i / outs, col = i % outs;
+        float z = cuda_epilogue_z(e, row, col), y = z;
+        if (l->activation == PGR_GELU)
+            y = cuda_gelu(z);
+        else if (l->activation == PGR_SWIGLU)
+            y = z / (1.0f + expf(-z)) * cuda_epilogue_z(e, row, outs + col);
+        cuda_store(l->y, l->y_dtype, (e->first + row) * l->ldy + col, y);
+    }
+}
+
+#endif

@@ -1,0 +1,48 @@
+# The CUDA module without a GPU: its own C files on a stand-in for CUDA, cuBLASLt and the kernels'
+# launches (cuda/fake_cuda.c), in a folder of modules of its own. Needs CUDA's headers, no more.
+if(PGRUN_WITH_CUDA)
+  set(fake ${PROJECT_BINARY_DIR}/fake)
+  add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c ${CMAKE_SOURCE_DIR}/kernels/cuda.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c)
+  target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
+  target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
+  target_link_options(pgrun_fake_cuda PRIVATE
+                      -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/module.map)
+  set_target_properties(pgrun_fake_cuda PROPERTIES OUTPUT_NAME pgrun_cuda
+                        LIBRARY_OUTPUT_DIRECTORY ${fake})
+  # What `auto` looks for before it opens the module.
+  file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c "int pgr_fake_driver = 1;\n")
+  add_library(pgrun_fake_driver MODULE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c)
+  set_target_properties(pgrun_fake_driver PROPERTIES PREFIX "" OUTPUT_NAME libcuda SUFFIX .so.1
+                        LIBRARY_OUTPUT_DIRECTORY ${fake}/driver)
+  file(MAKE_DIRECTORY ${fake})
+  foreach(module cpu mpi)
+    file(CREATE_LINK ${PROJECT_BINARY_DIR}/lib/pgrun/libpgrun_${module}.so
+         ${fake}/libpgrun_${module}.so SYMBOLIC)
+  endforeach()
+
+  set(variables "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver;ASAN_OPTIONS=allocator_may_return_null=1")
+  add_test(NAME cuda/operations COMMAND device_test cuda)
+  add_test(NAME cuda/faults
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/faults.sh $<TARGET_FILE:device_test>)
+  add_test(NAME cuda/run
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/run.sh $<TARGET_FILE:pgrun>)
+  add_dependencies(device_test pgrun_fake_cuda pgrun_fake_driver)
+  set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+                       ENVIRONMENT "${variables}")
+  add_executable(cuda_groups_test cuda/groups_test.c)
+  target_include_directories(cuda_groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
+  target_link_libraries(cuda_groups_test PRIVATE pgrun_core)
+  add_test(NAME cuda/groups
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:cuda_groups_test>)
+  # The module itself: machine code and PTX for each GPU that it was built for.
+  if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "^[0-9;]+$")
+    add_test(NAME cuda/architectures
+             COMMAND lua5.4 ${CMAKE_CURRENT_SOURCE_DIR}/cuda/architectures.lua
+                     $<TARGET_FILE:pgrun_cuda> ${CMAKE_CUDA_ARCHITECTURES})
+    set_tests_properties(cuda/architectures PROPERTIES LABELS cuda TIMEOUT 20)
+  endif()
+  set_tests_properties(cuda/groups cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+                       ENVIRONMENT "${variables}")
+endif()
