@@ -98,19 +98,17 @@ static pgr_status choose_families(pgr_groups *r, const char *list, pgr_error *er
 }
 
 /* --rank counts as ranks are reported, from rank_offset on. */
-static pgr_status choose_rank(pgr_groups *r, int64_t rank, pgr_error *error) {
+static pgr_status choose_rank(pgr_groups *r, const pgr_spec *spec, int64_t rank, pgr_error *error) {
+    pgr_state state;
     r->rank = PGR_NIL;
     if (rank == PGR_NIL)
         return PGR_OK;
-    int64_t first = r->plan.rank_offset, last = first + (r->plan.world_size - 1);
-    if (rank < first || rank > last) {
-        return pgr_error_set(error, PGR_INVALID,
-                             "--rank %" PRId64 " is not in this world of %" PRId64
-                             "; its ranks are %" PRId64 " to %" PRId64,
-                             rank, r->plan.world_size, first, last);
-    }
-    r->rank = rank - first;
-    return PGR_OK;
+    pgr_status status = pgr_state_create(&r->plan, spec, rank, &state, error);
+    if (status != PGR_OK)
+        pgr_error_prefix(error, "--");
+    else
+        r->rank = state.rank;
+    return status;
 }
 
 /* The plan of the config, or its problems under the config's name. */
@@ -148,7 +146,7 @@ static pgr_status prepare(const pgr_options *options, pgr_groups *r, pgr_error *
     if (status == PGR_OK)
         status = choose_families(r, options->group, error);
     if (status == PGR_OK)
-        status = choose_rank(r, options->rank, error);
+        status = choose_rank(r, &spec, options->rank, error);
     if (status == PGR_OK)
         status = pgr_groups_check(r, error);
     r->gpus_per_node = spec.cluster.gpus_per_node;

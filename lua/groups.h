@@ -40,8 +40,9 @@ pgr_status pgr_groups_check(const pgr_groups *groups, pgr_error *error);
 pgr_status pgr_groups_print(const pgr_groups *groups, FILE *out, pgr_error *error);
 
 /* How many groups of the family have ranks in more than one block of `block` >= 1 positions, where
- * the first rank is at position `offset`: those that cross nodes or NVLink domains. At most linear
- * in the number of groups, and closed form where the strides are multiples of the block. */
+ * the first rank is at position `offset`: those that cross nodes or NVLink domains. Closed form
+ * where the strides are multiples of the block; else it takes at most 2^21 steps, and is -1 where
+ * that is too few. */
 int64_t pgr_groups_crossing(const pgr_family *family, int64_t offset, int64_t block);
 
 #endif

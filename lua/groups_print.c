@@ -80,7 +80,7 @@ const char *pgr_groups_megatron_name(const pgr_plan *plan, const pgr_family *fam
         if (strcmp(names[i][0], family->name) == 0)
             return names[i][1];
         if (family->whole_axes && pgr_plan_family_find(plan, names[i][0], &known, NULL) == PGR_OK &&
-            known.whole_axes && known.view == family->view && known.mask == family->mask)
+            pgr_family_is(&known, family))
             return names[i][1];
     }
     return "-";
@@ -111,6 +111,9 @@ pgr_nodes pgr_groups_nodes(const pgr_groups *g) {
 const pgr_family *pgr_groups_default_family(const pgr_groups *g) {
     for (int32_t i = 0; i < g->family_count; i++)
         if (g->families[i].size > 1 && g->families[i].count > 1)
+            return &g->families[i];
+    for (int32_t i = 0; i < g->family_count; i++)
+        if (g->families[i].size > 1)
             return &g->families[i];
     return &g->families[0];
 }

@@ -1,12 +1,13 @@
 /* groups_rank.c - stage, layers, experts and embeddings of one rank, as text. */
 #include "groups_rank.h"
+#include "check.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { SHOWN_CHUNKS = 8, MOST_CHUNKS = 4096 /* that are looked at */ };
+enum { SHOWN_CHUNKS = 8, MOST_CHUNKS = 4096, MOST_LAYERS = 65536 /* that are looked at */ };
 
 /* Adds to the text, as far as it fits. */
 static void add(char text[PGR_GROUPS_HOLDS_MAX], const char *format, ...) PGR_PRINTF(2, 3);
@@ -26,9 +27,12 @@ static void add_range(char text[PGR_GROUPS_HOLDS_MAX], pgr_range range) {
         add(text, " to %" PRId64, range.first + (range.count - 1));
 }
 
-/* "layers 2 to 3, 10 to 11": those of each virtual stage; nothing where they do not divide. */
+/* "layers 2 to 3, 10 to 11": those of each virtual stage; where they do not divide, why. */
 static void add_layers(pgr_state *state, const char *before, char text[PGR_GROUPS_HOLDS_MAX]) {
     char ranges[PGR_GROUPS_HOLDS_MAX] = "";
+    const pgr_spec *spec = state->spec;
+    if (spec->model.layers == PGR_NIL && spec->parallel.stage_layers.count == 0)
+        return;
     int64_t chunks = pgr_state_virtual_stages(state), chunk = 0, shown = 0, total = 0;
     if (chunks == PGR_NIL || pgr_state_stages(state) == 1)
         chunks = 1;
@@ -36,8 +40,10 @@ static void add_layers(pgr_state *state, const char *before, char text[PGR_GROUP
         pgr_range range;
         if (chunks > 1)
             pgr_state_set_virtual_stage(state, chunk, NULL);
-        if (pgr_state_layers(state, PGR_NIL, &range, NULL) != PGR_OK)
+        if (pgr_state_layers(state, PGR_NIL, &range, NULL) != PGR_OK) {
+            add(text, "%slayers not known: pgrun check tells why", before);
             return;
+        }
         if (range.count == 0)
             continue;
         add(ranges, shown > 0 ? ", " : "");
@@ -62,10 +68,36 @@ static void add_stage(pgr_state *state, char text[PGR_GROUPS_HOLDS_MAX]) {
         add(text, "\n");
 }
 
-static void add_experts(const pgr_state *state, char text[PGR_GROUPS_HOLDS_MAX]) {
+/* Whether some layer of the rank has experts, or its layers are not known. */
+static bool has_experts(pgr_state *state) {
+    int64_t chunks = pgr_state_virtual_stages(state), seen = 0;
+    if (chunks == PGR_NIL || pgr_state_stages(state) == 1)
+        chunks = 1;
+    for (int64_t chunk = 0; chunk < chunks && chunk < MOST_CHUNKS; chunk++) {
+        pgr_range range;
+        if (chunks > 1)
+            pgr_state_set_virtual_stage(state, chunk, NULL);
+        if (pgr_state_layers(state, PGR_NIL, &range, NULL) != PGR_OK)
+            return true;
+        for (int64_t i = 0; i < range.count; i++, seen++)
+            if (seen >= MOST_LAYERS || pgr_check_layer_is_moe(state->spec, range.first + i))
+                return true;
+    }
+    return false;
+}
+
+static void add_experts(pgr_state *state, char text[PGR_GROUPS_HOLDS_MAX]) {
     pgr_range experts;
-    if (pgr_state_experts(state, &experts, NULL) != PGR_OK)
+    if (state->spec->moe.experts == PGR_NIL)
         return;
+    if (pgr_state_experts(state, &experts, NULL) != PGR_OK) {
+        add(text, "experts not known: pgrun check tells why\n");
+        return;
+    }
+    if (!has_experts(state)) {
+        add(text, "no experts: its layers are dense\n");
+        return;
+    }
     add(text, "expert%s ", experts.count == 1 ? "" : "s");
     add_range(text, experts);
     add(text, " of %" PRId64 "\n", state->spec->moe.experts);

@@ -6,6 +6,10 @@
 
 /* ---- groups that cross ---- */
 
+/* What a count may take, of values of a digit or members of a piece: well under a second. Blocks
+ * that are no factor of the strides, and groups cut into pieces, are walked in part. */
+enum { MOST_STEPS = 1 << 21 };
+
 /* The ranks that the numbers of these digits span: the largest of them. */
 static int64_t reach(const pgr_digit *digits, int32_t count) {
     int64_t sum = 0;
@@ -20,8 +24,10 @@ static int64_t reach(const pgr_digit *digits, int32_t count) {
  * ascend in stride, and the last is walked first: what is below it may not reach the block's end.
  */
 static int64_t count_crossing(const pgr_digit *digits, int32_t count, int64_t first, int64_t span,
-                              int64_t block) {
+                              int64_t block, int64_t *steps) {
     int64_t place = first % block;
+    if (--*steps < 0)
+        return 0;
     if (place + reach(digits, count) + span < block)
         return 0;
     if (count == 0)
@@ -29,17 +35,19 @@ static int64_t count_crossing(const pgr_digit *digits, int32_t count, int64_t fi
     pgr_digit top = digits[count - 1];
     int64_t period = block / pgr_greatest_divisor(top.stride % block, block);
     int64_t walked = top.size < period ? top.size : period, crossing = 0;
-    for (int64_t i = 0; i < walked; i++) {
+    for (int64_t i = 0; i < walked && *steps >= 0; i++) {
         /* values i, i + period, i + 2 * period, ... lie alike */
         int64_t alike = (top.size - 1 - i) / period + 1;
-        crossing += alike * count_crossing(digits, count - 1, place + i * top.stride, span, block);
+        crossing +=
+            alike * count_crossing(digits, count - 1, place + i * top.stride, span, block, steps);
     }
     return crossing;
 }
 
 /* The lowest and the highest rank of a group of the first whole, without walking it where its
  * digits tell. */
-static void extent(const pgr_family *f, int64_t group, int64_t *low, int64_t *high) {
+static void extent(const pgr_family *f, int64_t group, int64_t *low, int64_t *high,
+                   int64_t *steps) {
     if (f->pieces == 1 && f->stage_count == 0) {
         *low = 0;
         *high = reach(f->members, f->member_count);
@@ -47,7 +55,7 @@ static void extent(const pgr_family *f, int64_t group, int64_t *low, int64_t *hi
     }
     int64_t size = pgr_family_group_size(f, group);
     *low = *high = pgr_family_member(f, group, 0);
-    for (int64_t i = 1; i < size; i++) {
+    for (int64_t i = 1; i < size && --*steps >= 0; i++) {
         int64_t rank = pgr_family_member(f, group, i);
         *low = rank < *low ? rank : *low;
         *high = rank > *high ? rank : *high;
@@ -56,25 +64,25 @@ static void extent(const pgr_family *f, int64_t group, int64_t *low, int64_t *hi
 
 int64_t pgr_groups_crossing(const pgr_family *f, int64_t offset, int64_t block) {
     pgr_digit others[PGR_DIGITS_MAX];
-    int64_t crossing = 0, low, high;
+    int64_t crossing = 0, low, high, steps = MOST_STEPS;
     for (int32_t i = 0; i < f->other_count; i++) { /* ascending in stride */
         int32_t at = i;
         for (; at > 0 && others[at - 1].stride > f->others[i].stride; at--)
             others[at] = others[at - 1];
         others[at] = f->others[i];
     }
-    for (int64_t piece = 0; piece < f->pieces; piece++) {
-        extent(f, piece, &low, &high);
+    for (int64_t piece = 0; piece < f->pieces && steps >= 0; piece++) {
+        extent(f, piece, &low, &high, &steps);
         if (high - low >= block)
             crossing += f->count / f->pieces;
         else if (high > low)
             crossing += count_crossing(others, f->other_count, offset % block + low % block,
-                                       high - low, block);
+                                       high - low, block, &steps);
     }
-    return crossing;
+    return steps >= 0 ? crossing : -1;
 }
 
-/* -1 where the config does not give the block. */
+/* -1 where the config does not give the block, or counting takes too long. */
 static int64_t crossing(const pgr_groups *g, const pgr_family *family, int64_t block) {
     return block > 0 ? pgr_groups_crossing(family, g->plan.rank_offset, block) : -1;
 }

@@ -175,6 +175,7 @@ static const char style[] =
     "<style>\n"
     "text{font-family:'DejaVu Sans',Verdana,Helvetica,sans-serif;fill:#1a1a1a}\n"
     ".cell text,.key text{text-anchor:middle}\n"
+    ".cell rect{stroke:#8c8c8c;stroke-width:.4}\n"
     ".quiet{fill:#595959}\n"
     ".none{fill:#d0d0d0}\n"
     ".far rect{fill-opacity:.25}\n.far text{fill:#6b6b6b}\n"

@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
             code = print_error(&error);
     }
     status = flush_output(&error);
-    if (status != PGR_OK)
+    if (status != PGR_OK && code != pgr_exit_code(PGR_SYSTEM)) /* not told by the command */
         code = print_error(&error); /* also in place of a 1, whose reason is lost */
     exit(code);
 }

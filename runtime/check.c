@@ -6,44 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DIVISORS_SHOWN = 12 };
-
-/* Trial division up to the square root of this is quick, also for hostile sizes. */
-static const int64_t largest_factored = INT64_C(1) << 32;
-
-/* The next divisor of `value` above `last`, at most `most`; 0 where there is none. */
-static int64_t next_divisor(int64_t value, int64_t last, int64_t most) {
-    for (int64_t d = last + 1; d <= value / d; d++)
-        if (value % d == 0)
-            return d <= most ? d : 0;
-    /* the larger half: value / d for falling d below the root */
-    int64_t root = 1;
-    while ((root + 1) <= value / (root + 1))
-        root++;
-    for (int64_t d = last < root ? root : value / (last + 1); d >= 1; d--)
-        if (value % d == 0 && value / d > last)
-            return value / d <= most ? value / d : 0;
-    return 0;
-}
-
-void pgr_check_divisors(int64_t value, int64_t most, char *text, size_t bytes) {
-    snprintf(text, bytes, "1");
-    if (value < 1 || value > largest_factored)
-        return;
-    int64_t found[DIVISORS_SHOWN + 1];
-    int count = 0;
-    for (int64_t d = 0; count <= DIVISORS_SHOWN && (d = next_divisor(value, d, most)) != 0;)
-        found[count++] = d;
-    size_t length = 0;
-    for (int i = 0; i < count && i < DIVISORS_SHOWN && length < bytes; i++) {
-        const char *before = i == 0 ? "" : i == count - 1 ? " or " : ", ";
-        int wanted = snprintf(text + length, bytes - length, "%s%" PRId64, before, found[i]);
-        length += (size_t)wanted;
-    }
-    if (count > DIVISORS_SHOWN && length < bytes)
-        snprintf(text + length, bytes - length, ", ...");
-}
-
 /* ---- the general form ---- */
 
 /* The key that gives an axis its size: its place in the grid, or in the view that has it. */
@@ -102,7 +64,7 @@ void pgr_check(const pgr_spec *given, int64_t world_size, int64_t *checked_world
     bool legal = pgr_plan_check(spec, world_size, &plan, found) == PGR_OK;
     if (plan.world_size > 0)
         *checked_world = plan.world_size;
-    if (plan.general && !legal)
+    if (plan.general && plan.view_count == 0)
         return; /* its sizes are not known */
     pgr_plan_name_sizes(&plan, &named);
     pgr_check_model(spec, &plan, found);

@@ -1,4 +1,4 @@
-/* check.h - every rule that a layout must pass, beyond what reading and planning refuse. Pure: it
+/* check.h - every rule that a layout must pass, once it could be read: planning's first. Pure: it
  * opens nothing and links libc and libm alone. */
 #ifndef PGR_CHECK_H
 #define PGR_CHECK_H
@@ -36,10 +36,6 @@ int64_t pgr_check_tokens(const pgr_spec *spec);
 
 /* Whether layer `layer`, from 0, is one of experts. */
 bool pgr_check_layer_is_moe(const pgr_spec *spec, int64_t layer);
-
-/* "1, 2, 4 or 8": the divisors of `value` up to `most`, for a way out; cut with "..." where long.
- */
-void pgr_check_divisors(int64_t value, int64_t most, char *text, size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -68,19 +68,12 @@ static pgr_status buffer_copy(const pgr_job *job, void *to, const void *from, in
 
 /* ---- which families, in which order --------------------------------------------------------- */
 
-/* Whether two names are spellings of one family. */
-static bool same_family(const pgr_family *a, const pgr_family *b) {
-    if (!a->whole_axes || !b->whole_axes)
-        return strcmp(a->name, b->name) == 0;
-    return a->view == b->view && a->mask == b->mask;
-}
-
 /* The place of a family among the default ones, or their number for any other. */
 static int32_t default_place(const pgr_plan *plan, const pgr_family *family) {
     int32_t count = pgr_plan_family_count(plan);
     for (int32_t i = 0; i < count; i++) {
         pgr_family known = pgr_plan_family_at(plan, i);
-        if (same_family(&known, family))
+        if (pgr_family_is(&known, family))
             return i;
     }
     return count;
@@ -95,7 +88,7 @@ static bool comes_before(const pgr_plan *plan, const pgr_family *a, const pgr_fa
 /* Adds a family in its place; one that is there under another spelling stays one. */
 static void groups_insert(pgr_groups *groups, const pgr_family *family) {
     for (int64_t i = 0; i < groups->count; i++)
-        if (same_family(&groups->items[i].family, family))
+        if (pgr_family_is(&groups->items[i].family, family))
             return;
     int64_t place = groups->count++;
     while (place > 0 && comes_before(&groups->plan, family, &groups->items[place - 1].family)) {
@@ -612,7 +605,7 @@ const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family) {
     if (pgr_plan_family_find(&groups->plan, family, &found, NULL) != PGR_OK)
         return NULL;
     for (int64_t i = 0; i < groups->count; i++)
-        if (same_family(&groups->items[i].family, &found))
+        if (pgr_family_is(&groups->items[i].family, &found))
             return &groups->items[i];
     return NULL;
 }

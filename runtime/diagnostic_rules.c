@@ -54,6 +54,8 @@ const pgr_rule pgr_rules[] = {
                "  model = { seq_len = 1000 },\n"
                "  padding = { sequence = function(p) return 2 * p.cp end },\n"
                "}\n"),
+
+    /* ---- layout ---- */
     RULE_ERROR("PG010", "the world is not divisible by tp * cp * pp",
                "Tensor, context and pipeline parallelism together make one replica of the model; "
                "data parallelism is what remains of the world. Megatron-Core refuses a world that "
@@ -457,7 +459,7 @@ const pgr_rule pgr_rules[] = {
         "  model = { global_batch = 8, layers = 8 },\n"
         "}\n"),
 
-    /* ---- warnings ---- */
+    /* ---- the general grid, and parts of groups ---- */
     RULE_ERROR(
         "PG044", "the grid's sizes do not make the world",
         "The axes of parallel.grid factor the world, and so do those of each view in "
@@ -505,6 +507,8 @@ const pgr_rule pgr_rules[] = {
                "dp * cp, and Megatron-Core refuses an odd number of them.",
                "return { world_size = 6, parallel = { tp = 2, hybrid_cp = true } }\n",
                "return { world_size = 8, parallel = { tp = 2, hybrid_cp = true } }\n"),
+
+    /* ---- warnings ---- */
     RULE_WARNING("PG050", "etp is left out with ep > 1",
                  "etp silently equals tp where it is not given: every expert is then cut over tp "
                  "ranks too. Most MoE layouts want whole experts, etp = 1; whichever is meant, "

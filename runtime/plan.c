@@ -127,6 +127,12 @@ int32_t pgr_family_strides(const pgr_family *f, pgr_digit merged[PGR_DIGITS_MAX]
     return merge(f->members, f->member_count, merged);
 }
 
+bool pgr_family_is(const pgr_family *a, const pgr_family *b) {
+    if (!a->whole_axes || !b->whole_axes)
+        return strcmp(a->name, b->name) == 0;
+    return a->view == b->view && a->mask == b->mask;
+}
+
 bool pgr_family_same(const pgr_family *a, const pgr_family *b) {
     pgr_digit of_a[PGR_DIGITS_MAX], of_b[PGR_DIGITS_MAX];
     int32_t count = pgr_family_strides(a, of_a);

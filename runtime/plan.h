@@ -157,6 +157,10 @@ int64_t pgr_family_member(const pgr_family *family, int64_t group, int64_t index
  * the whole pipeline's. */
 int32_t pgr_family_strides(const pgr_family *family, pgr_digit strides[PGR_DIGITS_MAX]);
 
+/* Whether two families of one plan are one, under the same or another spelling: "tp-cp", "cp-tp".
+ */
+bool pgr_family_is(const pgr_family *a, const pgr_family *b);
+
 /* Whether two families have the same groups with the same members in the same order, over the
  * whole world; they can then share one communicator. (Families cut into pieces that no axis has can
  * be told apart though they are the same; none are told the same that are not.) */

@@ -6,6 +6,7 @@
  * vLLM's older parallel state (vllm/model_executor/parallel_utils/parallel_state.py). */
 #include "plan.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -143,10 +144,11 @@ static void cut_strided(pgr_family *f, int64_t step, int64_t size) {
     f->size = f->whole = size;
 }
 
-/* dp-cp, also where only one of the two is an axis. */
+/* dp-cp of the view that has dp, also where cp is no axis of it. */
 static pgr_family data_family(const pgr_plan *plan, const char *name) {
-    const pgr_view *dense = &plan->views[PGR_VIEW_DENSE];
-    return family_of(plan, name, PGR_VIEW_DENSE, axis_bit(dense, "dp") | axis_bit(dense, "cp"));
+    int32_t view = view_with(plan, "dp");
+    const pgr_view *axes = &plan->views[view];
+    return family_of(plan, name, view, axis_bit(axes, "dp") | axis_bit(axes, "cp"));
 }
 
 static pgr_family expert_data_family(const pgr_plan *plan, const char *name) {
@@ -213,10 +215,11 @@ typedef enum special {
 /* Reads the number that ends a name, without a sign or leading zeros. */
 static bool read_number(const char *text, int64_t *number) {
     size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || digits > 18 || text[digits] != '\0' || (text[0] == '0' && digits > 1))
+    if (digits == 0 || text[digits] != '\0' || (text[0] == '0' && digits > 1))
         return false;
+    errno = 0;
     *number = strtoll(text, NULL, 10);
-    return true;
+    return errno == 0;
 }
 
 static special special_of(const char *name, int64_t *number) {

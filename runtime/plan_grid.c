@@ -40,7 +40,7 @@ static grid_form form_of(const pgr_spec *spec) {
     return form;
 }
 
-/* ---- PG045: names ---- */
+/* ---- PG045: names; PG019: sizes below 1 ---- */
 
 /* Letters, digits, '_' and '.', not beginning with a digit: names that dashes, slashes and commas
  * can join. */
@@ -53,7 +53,7 @@ static bool is_name(const char *name) {
     return true;
 }
 
-static void tell_names_of(const declared *d, pgr_problems *found) {
+static void tell_axes_of(const declared *d, pgr_problems *found) {
     const pgr_grid *grid = d->grid;
     if (grid->count > PGR_AXES_MAX - 4)
         pgr_plan_problem(found, PGR_INVALID, "PG045", d->path,
@@ -66,9 +66,13 @@ static void tell_names_of(const declared *d, pgr_problems *found) {
             pgr_plan_problem(found, PGR_INVALID, "PG045", d->path,
                              "take letters, digits, _ and ., and no digit first",
                              "\"%s\" in the %s view is no name of an axis", name, d->name);
-        else if (strcmp(name, "embedding") == 0)
+        else if (strcmp(name, "embedding") == 0 || strcmp(name, "instance") == 0)
             pgr_plan_problem(found, PGR_INVALID, "PG045", d->path, "take another name",
-                             "\"%s\" in the %s view is the name of a family", name, d->name);
+                             "\"%s\" in the %s view is a word of a family's name", name, d->name);
+        if (grid->axes[i].size != PGR_NIL && grid->axes[i].size < 1)
+            pgr_plan_problem(found, PGR_INVALID, "PG019", d->path, "",
+                             "%s = %" PRId64 " in the %s view must be at least 1", name,
+                             grid->axes[i].size, d->name);
         for (int64_t j = 0; j < i; j++)
             if (strcmp(grid->axes[j].name, name) == 0)
                 pgr_plan_problem(found, PGR_INVALID, "PG045", d->path, "name each axis once",
@@ -76,8 +80,8 @@ static void tell_names_of(const declared *d, pgr_problems *found) {
     }
 }
 
-/* Names that can be worked with; false where some can't. */
-static bool tell_names(const grid_form *form, pgr_problems *found) {
+/* Names and sizes that can be worked with; false where some can't. */
+static bool tell_axes(const grid_form *form, pgr_problems *found) {
     const pgr_spec *spec = form->spec;
     if (spec->parallel.views.count > MOST_VIEWS)
         pgr_plan_problem(found, PGR_INVALID, "PG045", "parallel.views", "leave some views out",
@@ -85,7 +89,7 @@ static bool tell_names(const grid_form *form, pgr_problems *found) {
                          spec->parallel.views.count, MOST_VIEWS);
     for (int i = 0; i < form->count; i++) {
         const declared *d = &form->views[i];
-        tell_names_of(d, found);
+        tell_axes_of(d, found);
         if (i > 0 && (strcmp(d->name, "dense") == 0 || !is_name(d->name)))
             pgr_plan_problem(
                 found, PGR_INVALID, "PG045", "parallel.views", "take another name for it",
@@ -143,21 +147,18 @@ static bool solve_view(grid_form *form, int view, int64_t world) {
     return true;
 }
 
-/* The sizes of a grid's axis by name in the solved form, or 1. */
-static int64_t solved_size(const grid_form *form, const char *axis) {
-    for (int view = 0; view < form->count; view++) {
-        int64_t at = declared_axis(&form->views[view], axis);
-        if (at >= 0)
-            return form->sizes[view][at];
-    }
-    return 1;
-}
-
-static bool has_axis(const grid_form *form, const char *axis) {
+/* The first view that names the axis, or -1. */
+static int view_with(const grid_form *form, const char *axis) {
     for (int view = 0; view < form->count; view++)
         if (declared_axis(&form->views[view], axis) >= 0)
-            return true;
-    return false;
+            return view;
+    return -1;
+}
+
+/* The size of a view's axis by name in the solved form; 1 where the view has none. */
+static int64_t solved_size(const grid_form *form, int view, const char *axis) {
+    int64_t at = declared_axis(&form->views[view], axis);
+    return at < 0 ? 1 : form->sizes[view][at];
 }
 
 /* Whether all views make this world. */
@@ -173,8 +174,10 @@ static bool fits(const grid_form *form, int64_t world, bool shares) {
     grid_form tried = *form;
     if (!solve(&tried, world))
         return false;
-    int64_t data = pgr_layout_product(solved_size(&tried, "dp"), solved_size(&tried, "cp"), 1);
-    int64_t experts = has_axis(&tried, "edp") ? solved_size(&tried, "edp") : data;
+    int dp = view_with(form, "dp"), edp = view_with(form, "edp");
+    dp = dp < 0 ? 0 : dp; /* of size 1 */
+    int64_t data = solved_size(&tried, dp, "dp") * solved_size(&tried, dp, "cp");
+    int64_t experts = edp < 0 ? data : solved_size(&tried, edp, "edp");
     return !shares || pgr_shares_fit(form->spec, data, experts);
 }
 
@@ -355,7 +358,7 @@ void pgr_grid_lay_out(const pgr_grid *axes, const char *name, bool laid_out, pgr
 static void add_implied(const grid_form *form, pgr_grid *dense) {
     static const char *const implied[] = {"tp", "cp", "dp", "pp"};
     for (size_t i = 0; i < sizeof implied / sizeof implied[0]; i++) {
-        if (has_axis(form, implied[i]))
+        if (view_with(form, implied[i]) >= 0)
             continue;
         pgr_grid_axis *axis = &dense->axes[dense->count++];
         snprintf(axis->name, sizeof axis->name, "%s", implied[i]);
@@ -364,6 +367,7 @@ static void add_implied(const grid_form *form, pgr_grid *dense) {
 }
 
 static void build(const grid_form *form, pgr_plan *plan) {
+    plan->order[0] = '\0';
     plan->world_size = form->world;
     plan->view_count = form->count;
     for (int view = 0; view < form->count; view++) {
@@ -401,7 +405,7 @@ static void choose_world(grid_form *form, int64_t world_size, pgr_plan *plan, pg
 
 void pgr_grid_plan(const pgr_spec *spec, int64_t world_size, pgr_plan *plan, pgr_problems *found) {
     grid_form form = form_of(spec);
-    if (!tell_names(&form, found) || !tell_open(&form, found))
+    if (!tell_axes(&form, found) || !tell_open(&form, found))
         return;
     choose_world(&form, world_size, plan, found);
     if (found->status == PGR_OK)

@@ -226,7 +226,7 @@ pgr_layout pgr_layout_of(const pgr_spec *spec, int64_t world_size) {
     else if (l.dense_missing || l.expert_missing || pgr_layout_needs_dp(&l))
         l.broken |= PGR_PG014;
     if (shares_broken(&l))
-        l.broken |= PGR_PG028;
+        l.broken |= PGR_SHARES;
     if (spec->parallel.vpp != PGR_NIL && l.dense[PGR_PP] == 1)
         l.broken |= PGR_PG017;
     return l;

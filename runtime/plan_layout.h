@@ -28,7 +28,7 @@ enum {
     PGR_PG017 = 1u << 7,
     PGR_PG018 = 1u << 8,
     PGR_PG019 = 1u << 9,
-    PGR_PG028 = 1u << 10 /* or PG048 */
+    PGR_SHARES = 1u << 10 /* PG028 or PG048 */
 };
 
 /* Everything the rules talk about. A size that is not known is 0. */
@@ -78,6 +78,9 @@ typedef struct pgr_problems {
 void pgr_plan_problem(pgr_problems *found, pgr_status status, const char *code, const char *paths,
                       const char *help, const char *format, ...) PGR_PRINTF(6, 7);
 
+/* A size below 1, by the last part of its key: PG019. */
+void pgr_tell_size(const char *key, int64_t value, pgr_problems *found);
+
 /* A world below 1, or ranks that do not fit with rank_offset: PG019. */
 void pgr_tell_ranks(const pgr_spec *spec, int64_t world, bool assumed, pgr_problems *found);
 
@@ -97,6 +100,10 @@ void pgr_grid_plan(const pgr_spec *spec, int64_t world_size, pgr_plan *plan, pgr
 /* Copies into the plan what families are made of beside axes, and tells where it does not fit the
  * axes: PG025, PG027, PG028, PG048. Sizes that are not known are not told of. */
 void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found);
+
+/* "1, 2, 4 or 8": the divisors of `value`, for a way out; cut with "..." where long, and only 1 of
+ * a value beyond 2^32. */
+void pgr_plan_divisors(int64_t value, char *text, size_t bytes);
 
 /* Whether the data-parallel ranks share the optimizer's instances and the hybrid groups out: PG028
  * and PG048. */

@@ -43,14 +43,17 @@ static bool layers_fit(const pgr_spec *s) {
     int64_t pp = s->parallel.pp, vpp = given(s->parallel.vpp) ? s->parallel.vpp : 1;
     int64_t first = s->parallel.first_stage_layers, last = s->parallel.last_stage_layers;
     int64_t count = s->parallel.stage_layers.count, layers = s->model.layers;
-    if (given(s->parallel.pp_split) && s->parallel.pp_split >= pp)
+    if (pp < 1 || (given(s->parallel.pp_split) && s->parallel.pp_split >= pp))
         return false;
     if (count > 0)
         return count == pp || pgr_layout_product(pp, vpp, 1) == count;
     if (!given(layers))
         return true;
     int64_t stages = pp - given(first) - given(last);
-    int64_t rest = layers - (given(first) ? first : 0) - (given(last) ? last : 0);
+    int64_t rest = layers;
+    if ((given(first) && __builtin_sub_overflow(rest, first, &rest)) ||
+        (given(last) && __builtin_sub_overflow(rest, last, &rest)))
+        return false;
     if (stages <= 0)
         return stages == 0 && rest == 0;
     return rest > 0 && splits(rest, pgr_layout_product(stages, vpp, 1));
@@ -179,9 +182,12 @@ static int64_t next_size(const pgr_layout *l, size_t field, int64_t start, int64
                          uint32_t rules) {
     const int most = l->world_assumed ? FEW_SIZES : MOST_SIZES;
     int64_t size = start;
-    for (int i = 0; i < most && size > 0 && size <= l->world; i++, size += step)
+    for (int i = 0; i < most && size > 0 && size <= l->world; i++) {
         if ((l->world_assumed || l->world % size == 0) && size_mends(l, field, size, rules))
             return size;
+        if (__builtin_add_overflow(size, step, &size))
+            break;
+    }
     return 0;
 }
 
@@ -220,7 +226,7 @@ static void nearest_sizes(const pgr_layout *l, const axis_key *axes, uint32_t ru
             continue;
         int64_t under = size - 1 < l->world ? size - 1 : l->world;
         int64_t below = next_size(l, axes->field, under, -1, rules);
-        int64_t above = next_size(l, axes->field, size + 1, 1, rules);
+        int64_t above = size < l->world ? next_size(l, axes->field, size + 1, 1, rules) : 0;
         if (below == 0 && above == 0)
             continue;
         add(help, "%s%s can be %" PRId64, before, axes->name, below > 0 ? below : above);

@@ -1,10 +1,11 @@
 /* plan_parts.c - what families are made of beside axes: the split of the pipeline, levels of
- * context parallelism, optimizer instances and hybrid groups; and the rules that they keep: PG025,
- * PG027, PG028 and PG048. */
+ * context parallelism, optimizer instances and hybrid groups; and the rules that they keep: PG019,
+ * PG025, PG027, PG028 and PG048. */
 #include "plan_layout.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
     int64_t instances = s->parallel.optimizer_instances;
@@ -15,6 +16,13 @@ bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_r
 /* The keys that a size of the plan comes from. */
 static const char *size_keys(const pgr_plan *plan, const char *of_short_form) {
     return plan->general ? "parallel.grid" : of_short_form;
+}
+
+/* PG017; of the short form plan_rules.c tells it, with sizes that would do. */
+static void tell_chunks(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
+    if (s->parallel.vpp != PGR_NIL && pgr_plan_axis_size(plan, "pp") == 1)
+        pgr_plan_problem(found, PGR_INVALID, "PG017", "parallel.vpp parallel.grid", "leave vpp out",
+                         "vpp = %" PRId64 " needs pp greater than 1, and pp = 1", s->parallel.vpp);
 }
 
 static void tell_split(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
@@ -36,6 +44,12 @@ static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
     int64_t product = 1, before = 1, cp = pgr_plan_axis_size(plan, "cp");
     char paths[64], help[128] = "leave hierarchical_cp out";
     for (int64_t i = 0; i < levels->count && product > 0; i++) {
+        if (levels->items[i] < 1) {
+            pgr_plan_problem(found, PGR_INVALID, "PG027", "parallel.hierarchical_cp", help,
+                             "hierarchical_cp has a level of %" PRId64 ", and the smallest is 1",
+                             levels->items[i]);
+            return;
+        }
         before = product;
         product = pgr_layout_product(product, levels->items[i], 1);
     }
@@ -61,36 +75,77 @@ static void tell_levels(const pgr_spec *s, const pgr_plan *plan, pgr_problems *f
                          cp);
 }
 
-/* The divisors of `value`, "1, 2, 4 or 8", those beyond the twelfth left out. */
-static void divisors_text(int64_t value, char *out, size_t bytes) {
-    enum { SHOWN = 12 };
-    const int64_t most = INT64_C(1) << 16; /* looked at; each is a division */
-    int64_t found[SHOWN + 1];
-    size_t used = 0;
-    int count = 0;
-    for (int64_t d = 1; d <= value && d <= most && count <= SHOWN; d++)
+enum { DIVISORS_SHOWN = 12 };
+
+/* Trial division up to the square root of this is quick, also for hostile sizes. */
+static const int64_t largest_factored = INT64_C(1) << 32;
+
+/* The next divisor of `value` above `last`; 0 where there is none. */
+static int64_t next_divisor(int64_t value, int64_t last) {
+    for (int64_t d = last + 1; d <= value / d; d++)
         if (value % d == 0)
-            found[count++] = d;
-    bool more = count > SHOWN || (value > most && count <= SHOWN);
-    for (int i = 0; i < count && i < SHOWN && used < bytes; i++)
-        used += (size_t)snprintf(out + used, bytes - used, "%s%" PRId64,
-                                 i == 0                    ? ""
-                                 : i == count - 1 && !more ? " or "
-                                                           : ", ",
-                                 found[i]);
-    if (more && used < bytes)
-        snprintf(out + used, bytes - used, ", ...");
+            return d;
+    /* the larger half: value / d for falling d below the root */
+    int64_t root = 1;
+    while ((root + 1) <= value / (root + 1))
+        root++;
+    for (int64_t d = last < root ? root : value / (last + 1); d >= 1; d--)
+        if (value % d == 0 && value / d > last)
+            return value / d;
+    return 0;
+}
+
+void pgr_plan_divisors(int64_t value, char *text, size_t bytes) {
+    snprintf(text, bytes, "1");
+    if (value < 1 || value > largest_factored)
+        return;
+    int64_t found[DIVISORS_SHOWN + 1];
+    int count = 0;
+    for (int64_t d = 0; count <= DIVISORS_SHOWN && (d = next_divisor(value, d)) != 0;)
+        found[count++] = d;
+    size_t length = 0;
+    for (int i = 0; i < count && i < DIVISORS_SHOWN && length < bytes; i++) {
+        const char *before = i == 0 ? "" : i == count - 1 ? " or " : ", ";
+        int wanted = snprintf(text + length, bytes - length, "%s%" PRId64, before, found[i]);
+        length += (size_t)wanted;
+    }
+    if (count > DIVISORS_SHOWN && length < bytes)
+        snprintf(text + length, bytes - length, ", ...");
+}
+
+/* Whether the view has an axis of this name, and its size. */
+static bool size_in(const pgr_view *view, const char *axis, int64_t *size) {
+    for (int32_t i = 0; i < view->axis_count; i++) {
+        if (strcmp(view->axes[i].name, axis) != 0)
+            continue;
+        *size = view->axes[i].size;
+        return true;
+    }
+    return false;
+}
+
+/* The sizes that make the data-parallel ranks: dp, and cp in the view that has dp. */
+static void data_sizes(const pgr_plan *plan, int64_t *dp, int64_t *cp) {
+    int32_t view = 0;
+    *dp = 0;
+    *cp = 1;
+    while (view < plan->view_count && !size_in(&plan->views[view], "dp", dp))
+        view++;
+    if (view < plan->view_count)
+        size_in(&plan->views[view], "cp", cp);
 }
 
 static void tell_shares(const pgr_spec *s, const pgr_plan *plan, pgr_problems *found) {
     int64_t instances = s->parallel.optimizer_instances;
-    int64_t dp = pgr_plan_axis_size(plan, "dp"), cp = pgr_plan_axis_size(plan, "cp");
-    int64_t edp = pgr_plan_axis_size(plan, "edp"), ranks = pgr_layout_product(dp, cp, 1);
-    int64_t common = pgr_greatest_divisor(ranks, edp);    /* of the one that is known */
-    if (ranks % instances != 0 || edp % instances != 0) { /* 0: not known, and not told */
+    int64_t dp, cp, edp = pgr_plan_axis_size(plan, "edp");
+    data_sizes(plan, &dp, &cp);
+    int64_t ranks = pgr_layout_product(dp, cp, 1);
+    int64_t common = pgr_greatest_divisor(ranks, edp); /* of the one that is known */
+    pgr_tell_size("optimizer_instances", instances, found);
+    if (instances >= 1 && (ranks % instances != 0 || edp % instances != 0)) { /* 0: not known */
         char list[160], help[224];
         bool dense = ranks % instances != 0;
-        divisors_text(common, list, sizeof list);
+        pgr_plan_divisors(common, list, sizeof list);
         snprintf(help, sizeof help, "optimizer_instances can be %s", list);
         pgr_plan_problem(found, PGR_INVALID, "PG028",
                          plan->general ? "parallel.optimizer_instances world_size parallel.grid"
@@ -124,6 +179,10 @@ static void copy(const pgr_spec *spec, pgr_plan *plan) {
 
 void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found) {
     copy(spec, plan);
+    if (spec->parallel.vpp != PGR_NIL)
+        pgr_tell_size("vpp", spec->parallel.vpp, found);
+    if (plan->general)
+        tell_chunks(spec, plan, found);
     tell_split(spec, plan, found);
     tell_levels(spec, plan, found);
     tell_shares(spec, plan, found);

@@ -42,7 +42,7 @@ static const char *layout_keys(const pgr_spec *spec) {
 
 /* ---- PG019 ---- */
 
-static void tell_size(const char *key, int64_t value, pgr_problems *found) {
+void pgr_tell_size(const char *key, int64_t value, pgr_problems *found) {
     char path[32];
     if (value >= 1)
         return;
@@ -54,16 +54,16 @@ static void tell_size(const char *key, int64_t value, pgr_problems *found) {
 /* Sizes below one, or products that do not fit; false where one is. */
 static bool tell_sizes(const pgr_layout *l, pgr_problems *found) {
     const pgr_spec *s = l->spec;
-    tell_size("tp", s->parallel.tp, found);
-    tell_size("cp", s->parallel.cp, found);
-    tell_size("pp", s->parallel.pp, found);
+    pgr_tell_size("tp", s->parallel.tp, found);
+    pgr_tell_size("cp", s->parallel.cp, found);
+    pgr_tell_size("pp", s->parallel.pp, found);
     if (s->parallel.expert_view) {
-        tell_size("ep", s->parallel.ep, found);
+        pgr_tell_size("ep", s->parallel.ep, found);
         if (s->parallel.etp != PGR_NIL)
-            tell_size("etp", s->parallel.etp, found);
+            pgr_tell_size("etp", s->parallel.etp, found);
     }
     if (s->parallel.dp != PGR_NIL)
-        tell_size("dp", s->parallel.dp, found);
+        pgr_tell_size("dp", s->parallel.dp, found);
     if (found->status != PGR_OK)
         return false;
     if (l->dense_product == 0)
@@ -288,12 +288,11 @@ static void tell_pipeline(const pgr_layout *l, const pgr_plan *plan, pgr_problem
 
 /* ---- the plan ---- */
 
-/* The short form is a front end: it writes a view of the general form, from the axes that order
- * names and then the rest, all of size 1. */
-static void write_view(const pgr_layout *l, const char *const names[PGR_ORDER_AXES],
-                       const int64_t sizes[PGR_ORDER_AXES], const char *name, bool laid_out,
-                       pgr_view *view) {
-    pgr_grid_axis axes[PGR_ORDER_AXES];
+/* Writes a view of the short form as one of the general form: the axes that order names, then the
+ * rest, all of size 1. */
+static pgr_grid write_view(const pgr_layout *l, const char *const names[PGR_ORDER_AXES],
+                           const int64_t sizes[PGR_ORDER_AXES],
+                           pgr_grid_axis axes[PGR_ORDER_AXES]) {
     pgr_grid grid = {.axes = axes};
     for (int i = 0; i < l->axis_count + PGR_ORDER_AXES; i++) {
         int axis = i < l->axis_count ? l->axes[i] : i - l->axis_count;
@@ -303,20 +302,39 @@ static void write_view(const pgr_layout *l, const char *const names[PGR_ORDER_AX
         snprintf(written->name, sizeof written->name, "%s", names[axis]);
         written->size = sizes[axis];
     }
-    pgr_grid_lay_out(&grid, name, laid_out, view);
+    return grid;
 }
 
-static void build(const pgr_layout *l, pgr_plan *plan) {
+/* What is known of a layout that breaks rules. */
+static void build_known(const pgr_layout *l, pgr_plan *plan) {
+    pgr_grid_axis axes[PGR_ORDER_AXES];
     bool dense_out = l->order_ok && !l->dense_missing && l->dense_product > 0;
     bool expert_out = l->order_ok && !l->expert_missing && l->expert_product > 0;
+    pgr_grid grid = write_view(l, pgr_dense_names, l->dense, axes);
     plan->world_size = l->world > 0 ? l->world : 0;
-    plan->world_size_assumed = l->world_assumed;
     plan->view_count = l->spec->parallel.expert_view ? 2 : 1;
-    memcpy(plan->order, l->order, sizeof l->order);
-    write_view(l, pgr_dense_names, l->dense, "dense", dense_out, &plan->views[PGR_VIEW_DENSE]);
+    pgr_grid_lay_out(&grid, "dense", dense_out, &plan->views[PGR_VIEW_DENSE]);
+    grid = write_view(l, pgr_expert_names, l->expert, axes);
     if (plan->view_count == 2)
-        write_view(l, pgr_expert_names, l->expert, "expert", expert_out,
-                   &plan->views[PGR_VIEW_EXPERT]);
+        pgr_grid_lay_out(&grid, "expert", expert_out, &plan->views[PGR_VIEW_EXPERT]);
+}
+
+/* The short form is a front end: where it keeps its rules, it is written as a grid with a view, and
+ * dp and edp are left open there. */
+static void build_grid(const pgr_layout *l, pgr_plan *plan, pgr_problems *found) {
+    pgr_grid_axis dense[PGR_ORDER_AXES], expert[PGR_ORDER_AXES];
+    pgr_grid_view view = {.name = "expert"};
+    pgr_spec written = *l->spec; /* nothing in it is freed */
+    int64_t sizes[PGR_ORDER_AXES];
+    memcpy(sizes, l->dense, sizeof sizes);
+    sizes[PGR_DP] = PGR_NIL;
+    written.parallel.grid = write_view(l, pgr_dense_names, sizes, dense);
+    memcpy(sizes, l->expert, sizeof sizes);
+    sizes[PGR_DP] = PGR_NIL;
+    view.grid = write_view(l, pgr_expert_names, sizes, expert);
+    written.parallel.views.items = &view;
+    written.parallel.views.count = l->spec->parallel.expert_view ? 1 : 0;
+    pgr_grid_plan(&written, l->world, plan, found);
 }
 
 /* The plan of the short form, or every rule that it breaks. */
@@ -324,7 +342,6 @@ static void plan_order(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
                        pgr_problems *found) {
     pgr_layout l = pgr_layout_of(spec, world_size);
     l.bare = found->list->bare;
-    build(&l, plan);
     if (l.broken & PGR_PG019) {
         if (tell_sizes(&l, found) && l.world_assumed && l.world == 0)
             tell_smallest(&l, found);
@@ -335,7 +352,12 @@ static void plan_order(const pgr_spec *spec, int64_t world_size, pgr_plan *plan,
     tell_world(&l, found);
     if (l.broken & PGR_PG014)
         tell_all_missing(&l, found);
+    build_known(&l, plan);
     tell_pipeline(&l, plan, found);
+    if (found->status == PGR_OK)
+        build_grid(&l, plan, found);
+    plan->world_size_assumed = l.world_assumed;
+    memcpy(plan->order, l.order, sizeof l.order);
 }
 
 /* Writes the refusals into an error, a line each with its way out, and frees them. */

@@ -36,9 +36,9 @@ pgr_status pgr_state_create(const pgr_plan *plan, const pgr_spec *spec, int64_t 
 static int32_t override_at(const pgr_state *state, const pgr_family *family) {
     int32_t i = 0;
     for (; i < state->override_count; i++) {
-        const pgr_override *o = &state->overrides[i];
-        if (strcmp(o->family, family->name) == 0 ||
-            (family->whole_axes && o->mask == family->mask && o->view == family->view))
+        pgr_family known;
+        if (pgr_plan_family_find(state->plan, state->overrides[i].family, &known, NULL) == PGR_OK &&
+            pgr_family_is(&known, family))
             break;
     }
     return i;
@@ -95,8 +95,6 @@ pgr_status pgr_state_override(pgr_state *state, const char *name, int64_t size, 
     if (at == state->override_count) {
         state->override_count++;
         snprintf(o->family, sizeof o->family, "%s", f.name);
-        o->view = f.view;
-        o->mask = f.whole_axes ? f.mask : 0;
     }
     o->size = size;
     o->rank = rank;

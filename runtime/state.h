@@ -20,9 +20,6 @@ extern "C" {
 /* A size and a place that answer instead of the plan's, for a dry run; PGR_NIL: the plan's. */
 typedef struct pgr_override {
     char family[PGR_NAME_MAX];
-    int32_t
-        view; /* of a family made of axes, which is known by them in each order of their names */
-    uint32_t mask; /* 0: known by its name alone */
     int64_t size, rank;
 } pgr_override;
 

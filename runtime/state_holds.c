@@ -38,6 +38,10 @@ static pgr_status check_list(const pgr_spec *s, const place *p, pgr_error *error
                              " stages; give one for each stage%s",
                              list->count, p->stages, p->chunks > 1 ? ", or each chunk" : "");
     for (int64_t i = 0; i < list->count; i++) {
+        if (list->items[i] < 0)
+            return pgr_error_set(error, PGR_INVALID,
+                                 "stage_layers[%" PRId64 "] = %" PRId64 " must be at least 0",
+                                 i + 1, list->items[i]);
         if (__builtin_add_overflow(sum, list->items[i], &sum))
             return pgr_error_set(error, PGR_INVALID,
                                  "stage_layers add up to more than 63 bits hold");
@@ -74,7 +78,7 @@ static pgr_range listed_layers(const pgr_list *list, const place *p) {
 
 /* ---- even stages, but for the ends ---- */
 
-static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t rest, int64_t middle,
+static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t ends, int64_t middle,
                                 pgr_error *error) {
     if (!given(s->parallel.first_stage_layers) && !given(s->parallel.last_stage_layers))
         return pgr_error_set(error, PGR_INVALID,
@@ -86,7 +90,7 @@ static pgr_status refuse_layers(const pgr_spec *s, const place *p, int64_t rest,
                          "layers = %" PRId64 " less %" PRId64 " at the ends leave %" PRId64
                          " for %" PRId64 " other stages, and each has %" PRId64
                          " chunk%s; they do not divide",
-                         s->model.layers, s->model.layers - rest, rest, middle < 0 ? 0 : middle,
+                         s->model.layers, ends, s->model.layers - ends, middle < 0 ? 0 : middle,
                          p->chunks, p->chunks == 1 ? "" : "s");
 }
 
@@ -99,14 +103,25 @@ static pgr_status even_layers(const pgr_spec *s, const place *p, pgr_range *laye
     if (!given(s->model.layers))
         return pgr_error_set(error, PGR_INVALID,
                              "the layers of a stage need model.layers, which is not given");
-    /* No size is negative, so that only the second subtraction can overflow. */
-    int64_t rest = s->model.layers - first, middle = p->stages - has_first - has_last;
-    if (__builtin_sub_overflow(rest, last, &rest))
-        rest = INT64_MIN / 2;
+    if (first < 0 || last < 0 || s->model.layers < 0)
+        return pgr_error_set(error, PGR_INVALID,
+                             "layers = %" PRId64 ", first_stage_layers and last_stage_layers must "
+                             "be at least 0",
+                             s->model.layers);
+    if (first % p->chunks != 0 || last % p->chunks != 0)
+        return pgr_error_set(error, PGR_INVALID,
+                             "%s_stage_layers = %" PRId64 " is not divisible by the %" PRId64
+                             " virtual stages of a rank",
+                             first % p->chunks != 0 ? "first" : "last",
+                             first % p->chunks != 0 ? first : last, p->chunks);
+    int64_t ends, middle = p->stages - has_first - has_last;
+    if (__builtin_add_overflow(first, last, &ends))
+        ends = INT64_MAX;
+    int64_t rest = s->model.layers - ends; /* no size is negative, so that it fits */
     bool whole = middle > 0 ? rest > 0 && rest % middle == 0 && rest / middle % p->chunks == 0
                             : middle == 0 && rest == 0;
-    if (!whole || first % p->chunks != 0 || last % p->chunks != 0)
-        return refuse_layers(s, p, rest, middle, error);
+    if (!whole)
+        return refuse_layers(s, p, ends, middle, error);
     int64_t each = middle > 0 ? rest / middle / p->chunks : 0; /* of a chunk */
     int64_t at = p->chunk * (s->model.layers / p->chunks);     /* where a round of chunks begins */
     bool is_first = has_first && p->stage == 0;

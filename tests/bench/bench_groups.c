@@ -1,5 +1,5 @@
 /* bench_groups.c - the groups of a million ranks: what `pgrun groups` prints against a plain loop
- * that writes as many digits, and questions about random ranks against looking them up in tables.
+ * that writes as many bytes, and questions about random ranks against looking them up in tables.
  */
 #include "groups.h"
 
@@ -50,13 +50,27 @@ static pgr_plan plan_of(int64_t world, int64_t tp, int64_t cp, int64_t pp, int64
 
 /* ---- printing ---- */
 
-/* The plain loop: the same numbers in ascending order, digit by digit, and a comma after each. */
-static int64_t plain(FILE *out, int64_t lists) {
-    static char buffer[65536];
-    size_t used = 0;
-    int64_t bytes = 0;
-    for (int64_t list = 0; list < lists; list++) {
-        for (int64_t rank = 0; rank < WORLD; rank++) {
+/* A buffer as plain programs have it. */
+typedef struct plain_text {
+    FILE *out;
+    size_t used;
+    int64_t bytes;
+    char buffer[65536];
+} plain_text;
+
+static void plain_flush(plain_text *t) {
+    t->bytes += (int64_t)fwrite(t->buffer, 1, t->used, t->out);
+    t->used = 0;
+}
+
+/* The plain loop: lists of as many groups of as many ranks, ascending, digit by digit. */
+static int64_t plain(FILE *out, const pgr_groups *groups) {
+    static plain_text t;
+    t = (plain_text){.out = out};
+    for (int32_t f = 0; f < groups->family_count; f++) {
+        int64_t size = groups->families[f].size, ranks = size * groups->families[f].count;
+        t.buffer[t.used++] = '[';
+        for (int64_t rank = 0; rank < ranks; rank++) {
             char digits[24];
             int count = 0;
             int64_t value = rank;
@@ -64,16 +78,32 @@ static int64_t plain(FILE *out, int64_t lists) {
                 digits[count++] = (char)('0' + value % 10);
                 value /= 10;
             } while (value > 0);
-            if (used + 24 > sizeof buffer) {
-                bytes += (int64_t)fwrite(buffer, 1, used, out);
-                used = 0;
-            }
+            if (t.used + 32 > sizeof t.buffer)
+                plain_flush(&t);
+            if (rank > 0)
+                t.buffer[t.used++] = ',';
+            if (rank % size == 0)
+                t.buffer[t.used++] = '[';
             while (count > 0)
-                buffer[used++] = digits[--count];
-            buffer[used++] = ',';
+                t.buffer[t.used++] = digits[--count];
+            if (rank % size == size - 1)
+                t.buffer[t.used++] = ']';
         }
+        t.buffer[t.used++] = ']';
     }
-    return bytes + (int64_t)fwrite(buffer, 1, used, out);
+    plain_flush(&t);
+    return t.bytes;
+}
+
+/* The bytes that the JSON has. */
+static int64_t json_bytes(const pgr_groups *groups) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *memory = need(open_memstream(&text, &bytes));
+    pgr_groups_print(groups, memory, NULL);
+    fclose(memory);
+    free(text);
+    return (int64_t)bytes;
 }
 
 static void printing(const char *what, pgr_groups *groups, FILE *out) {
@@ -84,7 +114,7 @@ static void printing(const char *what, pgr_groups *groups, FILE *out) {
         pgr_groups_print(groups, out, NULL);
         seconds[0][round] = pgr_clock_seconds() - start;
         start = pgr_clock_seconds();
-        bytes = plain(out, groups->family_count);
+        bytes = plain(out, groups);
         seconds[1][round] = pgr_clock_seconds() - start;
         start = pgr_clock_seconds();
         groups->format = PGR_GROUPS_CSV;
@@ -98,10 +128,12 @@ static void printing(const char *what, pgr_groups *groups, FILE *out) {
         seconds[3][round] = pgr_clock_seconds() - start;
     }
     double json = median(seconds[0]), loop = median(seconds[1]);
+    groups->format = PGR_GROUPS_JSON;
     printf("%s, %d ranks, %" PRId32
-           " families: json %.3f s, plain loop %.3f s (%.0f MB), json / plain "
+           " families: json %.3f s (%.1f MB), plain loop %.3f s (%.1f MB), json / plain "
            "%.2f; csv %.3f s; summary %.2f ms\n",
-           what, WORLD, groups->family_count, json, loop, (double)bytes / 1e6, json / loop,
+           what, WORLD, groups->family_count, json, (double)json_bytes(groups) / 1e6, loop, (double)bytes / 1e6,
+           json / loop,
            median(seconds[2]), median(seconds[3]) * 1e3);
 }
 

@@ -79,7 +79,7 @@ return {
     get_context_parallel_world_size get_data_context_parallel_world_size get_data_parallel_group_name
     get_tensor_parallel_group_name get_context_parallel_group_name get_data_context_parallel_group_name
     get_data_parallel_group get_tensor_parallel_group get_context_parallel_group get_data_context_parallel_group
-    CommGroup.size CommGroup.rank CommGroup.group_name CommGroupCreator.get_group_rank_ids
+    CommGroup.name CommGroup.size CommGroup.rank CommGroup.group_name CommGroupCreator.get_group_rank_ids
     CommGroupCreator.init_group
   ]],
 }

@@ -192,10 +192,10 @@ describe("a grid is refused", function()
   for _, case in ipairs({
     { "PG044", 12, [[grid = { { "tp", 8 }, { "dp" } }]], "the nearest sizes that fit are 8 and 16" },
     { "PG044", 16, [[grid = { { "tp", 4 }, { "dp", 2 } }]], "tp * dp = 4 * 2 = 8" },
-    { "PG0", 16, [[grid = { { "tp" }, { "dp" } }]], "2 axes without a size" },
+    { "PG005", 16, [[grid = { { "tp" }, { "dp" } }]], "2 axes without a size" },
     { "PG045", 8, [[grid = { { "my-axis" } }]], "my-axis" },
     { "PG005", 8, [[grid = { { "tp", 2 }, { "tp" } }]], "allowed: each axis once" },
-    { "PG045", 8, [[grid = { { "embedding" } }]], "is the name of a family" },
+    { "PG045", 8, [[grid = { { "embedding" } }]], "is a word of a family's name" },
     { "PG045", 8, [[grid = { { "tp" } }, views = { dense = { { "ep" } } }]], "parallel.grid declares" },
     { "PG046", 16, [[grid = { { "tp", 2 }, { "pp", 2 }, { "dp" } },
                      views = { expert = { { "ep", 4 }, { "pp" }, { "edp" } } }]], "axis \"pp\"" },

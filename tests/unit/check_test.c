@@ -343,30 +343,11 @@ static void test_catalogue_ascends(void **state) {
     }
 }
 
-static void test_divisors(void **state) {
-    (void)state;
-    static const struct {
-        int64_t value, most;
-        const char *text;
-    } wanted[] = {{1, 1, "1"},
-                  {7, 7, "1 or 7"},
-                  {52, 52, "1, 2, 4, 13, 26 or 52"},
-                  {52, 20, "1, 2, 4 or 13"},
-                  {36, 36, "1, 2, 3, 4, 6, 9, 12, 18 or 36"},
-                  {720720, 720720, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ..."}};
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
-        char text[200];
-        pgr_check_divisors(wanted[i].value, wanted[i].most, text, sizeof text);
-        assert_string_equal(text, wanted[i].text);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_paths),
         cmocka_unit_test(test_catalogue_ascends),
-        cmocka_unit_test(test_divisors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,7 +36,7 @@ static void only_what_the_config_gives(void **unused) {
     (void)unused;
     tells(3, "stage 1 of 4\n");
     spec.model.layers = 30; /* they do not divide: no matter of groups */
-    tells(3, "stage 1 of 4\n");
+    tells(3, "stage 1 of 4: layers not known: pgrun check tells why\n");
     spec.model.layers = 32;
     tells(3, "stage 1 of 4: layers 8 to 15\n");
     spec.parallel.pp = 1;
@@ -62,7 +62,7 @@ static void layers_of_virtual_stages(void **unused) {
     spec.model.layers = 36;
     tells(0, "stage 0 of 4: layers 0, 4, 8, 12, 16, 20, 24, 28, ...\n");
     spec.parallel.vpp = INT64_C(1) << 40;
-    tells(0, "stage 0 of 4\n");
+    tells(0, "stage 0 of 4: layers not known: pgrun check tells why\n");
 }
 
 static void layers_of_a_list(void **unused) {
@@ -88,9 +88,16 @@ static void experts(void **unused) {
     spec.moe.experts = 4;
     tells(2, "expert 2 of 4\n");
     spec.moe.experts = 6;
-    tells(2, "");
+    tells(2, "experts not known: pgrun check tells why\n");
     spec.parallel.ep = 1;
     tells(1, "experts 0 to 5 of 6\n");
+    spec.parallel.pp = 2;
+    spec.model.layers = 4;
+    spec.has_moe = true;
+    spec.moe.layer_pattern = (pgr_list){4, (int64_t[]){0, 0, 0, 1}};
+    tells(0, "stage 0 of 2: layers 0 to 1\nno experts: its layers are dense\n");
+    tells(2, "stage 1 of 2: layers 2 to 3\nexperts 0 to 5 of 6\n");
+    spec.moe.layer_pattern = (pgr_list){0, NULL};
 }
 
 static void embeddings(void **unused) {

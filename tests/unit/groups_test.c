@@ -340,6 +340,25 @@ static void the_largest_world_is_summed_up(void **state) {
     free(text);
 }
 
+/* Where walking would take too long, there is no count: pieces of 4 from a billion and six ranks.
+ */
+static void a_count_that_takes_too_long_is_not_made(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_family family;
+    pgr_spec_init(&spec);
+    spec.parallel.hybrid_cp = true;
+    assert_int_equal(pgr_plan_create(&spec, 1000000006, &plan, NULL), PGR_OK);
+    assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/hybrid4", &family, NULL), PGR_OK);
+    assert_int_equal(pgr_groups_crossing(&family, 0, 8), -1);
+    assert_int_equal(pgr_plan_create(&spec, 10, &plan, NULL), PGR_OK);
+    assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/hybrid4", &family, NULL), PGR_OK);
+    assert_int_equal(pgr_groups_crossing(&family, 0, 8), 0);
+    assert_int_equal(pgr_groups_crossing(&family, 2, 8), 1);
+    pgr_spec_free(&spec);
+}
+
 /* 2^63 - 1 = 7 * 7 * 73 * ...: the largest number of ranks that there is. */
 static void the_largest_number_of_ranks(void **state) {
     (void)state;
@@ -414,6 +433,7 @@ int main(void) {
         cmocka_unit_test(a_picture_has_a_limit),
         cmocka_unit_test(the_largest_world_is_summed_up),
         cmocka_unit_test(the_largest_number_of_ranks),
+        cmocka_unit_test(a_count_that_takes_too_long_is_not_made),
         cmocka_unit_test(the_largest_world_stops_at_a_full_disk),
         cmocka_unit_test(a_full_disk_is_an_error),
     };

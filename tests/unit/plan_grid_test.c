@@ -151,7 +151,7 @@ static const struct {
     {8, "tp 2, tp 2, dp", NULL, NULL, "PG045", "the dense view names \"tp\" twice",
      "name each axis once", "parallel.grid"},
     {8, "embedding 2, dp", NULL, NULL, "PG045",
-     "\"embedding\" in the dense view is the name of a family", "take another name",
+     "\"embedding\" in the dense view is a word of a family's name", "take another name",
      "parallel.grid"},
     {8, "a 1, b 1, c 1, d 1, e 1, f 1, g 1, h 1, i 1, j 1, k 1, l 1, m", NULL, NULL, "PG045",
      "the dense view has 13 axes, and at most 12 are taken", "join axes that no group tells apart",
@@ -191,6 +191,28 @@ static void grids_are_refused(void **state) {
         pgr_diagnostics_free(&found);
         pgr_spec_free(&spec);
     }
+}
+
+/* The rules of parts of groups hold in a grid, too. */
+static void parts_are_refused(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_diagnostics found = {0};
+    read_form(&spec, 18, "tp 2, cp 3, dp", NULL, NULL);
+    spec.parallel.vpp = 2;
+    spec.parallel.pp_split = 1;
+    spec.parallel.hybrid_cp = true;
+    spec.parallel.optimizer_instances = 2;
+    spec.parallel.hierarchical_cp = (pgr_list){1, calloc(1, sizeof(int64_t))};
+    spec.parallel.hierarchical_cp.items[0] = 2;
+    assert_int_equal(pgr_plan_check(&spec, PGR_NIL, &plan, &found), PGR_INVALID);
+    static const char *const codes[] = {"PG017", "PG025", "PG027", "PG028", "PG048"};
+    assert_int_equal(found.count, 5);
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(found.items[i].rule->code, codes[i]);
+    pgr_diagnostics_free(&found);
+    pgr_spec_free(&spec);
 }
 
 /* Products beyond 63 bits, of the sizes and with rank_offset. */
@@ -297,6 +319,57 @@ static void the_short_form_is_a_front_end(void **state) {
     }
 }
 
+/* dp of a view that is not the grid: its ranks are shared out, with cp where the view has that. */
+static void data_parallel_of_another_view(void **state) {
+    (void)state;
+    static const struct {
+        const char *grid, *expert, *other;
+        int64_t size; /* of a hybrid group's whole; 0: refused */
+    } cases[] = {
+        {"x 8", "dp 8", NULL, 8},          {"x 8", "cp 2, dp", NULL, 8},
+        {"x 2, cp 4", "dp, y 2", NULL, 4}, {"cp 8", "dp 1, y", NULL, 0},
+        {"x 8", "dp 4, y 2", "cp 8", 4},   {"x 8", "dp 4, y 2", "ep 8, edp 1", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_family hybrid, instance;
+        pgr_error error = {0};
+        read_form(&spec, 8, cases[i].grid, cases[i].expert, cases[i].other);
+        spec.parallel.hybrid_cp = true;
+        spec.parallel.optimizer_instances = 2;
+        pgr_status status = pgr_plan_create(&spec, PGR_NIL, &plan, &error);
+        if (status != (cases[i].size == 0 ? PGR_INVALID : PGR_OK))
+            fail_msg("%s and %s: %s", cases[i].grid, cases[i].expert, error.message);
+        if (status == PGR_OK) {
+            assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/hybrid2", &hybrid, &error), PGR_OK);
+            assert_int_equal(hybrid.size, 2);
+            assert_int_equal(pgr_plan_family_find(&plan, "optimizer-instance", &instance, &error),
+                             PGR_OK);
+            assert_int_equal(instance.count, 2);
+            assert_int_equal(pgr_plan_family_find(&plan, "dp-cp/intra", &instance, &error), PGR_OK);
+            assert_int_equal(instance.size, cases[i].size / 2);
+        }
+        pgr_spec_free(&spec);
+    }
+}
+
+/* A spec from C can have sizes that no config has. */
+static void sizes_below_one_in_a_grid(void **state) {
+    (void)state;
+    const int64_t sizes[] = {0, -1, -INT64_MAX};
+    for (int i = 0; i < 3; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_error error = {0};
+        read_form(&spec, 8, "x, y 2", "z 8", NULL);
+        spec.parallel.grid.axes[1].size = sizes[i];
+        assert_int_equal(pgr_plan_create(&spec, INT64_MAX, &plan, &error), PGR_INVALID);
+        assert_non_null(strstr(error.message, " in the dense view must be at least 1"));
+        pgr_spec_free(&spec);
+    }
+}
+
 /* The rules of the model's shapes read the grid's sizes, and tell its axes. */
 static void shapes_are_checked_over_the_grid(void **state) {
     (void)state;
@@ -321,9 +394,12 @@ int main(void) {
         cmocka_unit_test(grids_make_plans),
         cmocka_unit_test(default_families_of_a_grid),
         cmocka_unit_test(grids_are_refused),
+        cmocka_unit_test(parts_are_refused),
         cmocka_unit_test(sizes_that_do_not_fit),
         cmocka_unit_test(views_need_a_grid),
         cmocka_unit_test(the_short_form_is_a_front_end),
+        cmocka_unit_test(data_parallel_of_another_view),
+        cmocka_unit_test(sizes_below_one_in_a_grid),
         cmocka_unit_test(shapes_are_checked_over_the_grid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* plan_rules_test.c - every refusal has the values and the way out, and nothing overflows. */
-#include "plan.h"
+#include "plan_layout.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -311,6 +311,79 @@ static void the_argument_overrides_the_world(void **state) {
     pgr_spec_free(&spec);
 }
 
+/* A spec from C can have sizes that no config has; each is refused by name. */
+static void sizes_below_one(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    int64_t levels[] = {-2, -2};
+    for (int i = 0; i < 4; i++) {
+        static const char *const parts[] = {
+            "optimizer_instances = 0 must be at least 1", "vpp = -1 must be at least 1",
+            "hierarchical_cp has a level of -2, and the smallest is 1",
+            "pp = 0 must be at least 1"};
+        pgr_error error = {0};
+        pgr_spec_init(&spec);
+        spec.parallel.pp = i == 3 ? 0 : 2;
+        spec.parallel.cp = 4;
+        spec.parallel.etp = 7; /* so that ways out are tried too */
+        spec.parallel.optimizer_instances = i == 0 ? 0 : 1;
+        spec.parallel.vpp = i == 1 ? -1 : PGR_NIL;
+        if (i == 2) {
+            spec.parallel.hierarchical_cp.count = 2;
+            spec.parallel.hierarchical_cp.items = levels;
+        }
+        assert_int_equal(pgr_plan_create(&spec, 16, &plan, &error), PGR_INVALID);
+        if (strstr(error.message, parts[i]) == NULL)
+            fail_msg("%s: %s", parts[i], error.message);
+        spec.parallel.hierarchical_cp.items = NULL;
+        pgr_spec_free(&spec);
+    }
+}
+
+/* Ways out are looked for up to the last size that there is, and not beyond. */
+static void ways_out_near_the_last_size(void **state) {
+    (void)state;
+    const int64_t sizes[] = {INT64_MAX, INT64_MAX - 1, INT64_C(1) << 62};
+    for (int tp = 0; tp < 3; tp++) {
+        for (int world = 0; world < 3; world++) {
+            pgr_spec spec;
+            pgr_plan plan;
+            pgr_error error = {0};
+            pgr_spec_init(&spec);
+            spec.parallel.tp = sizes[tp];
+            spec.parallel.ep = 7;
+            spec.parallel.etp = 3;
+            spec.model.layers = 1;
+            spec.parallel.first_stage_layers = spec.parallel.last_stage_layers = INT64_MAX;
+            assert_int_equal(pgr_plan_create(&spec, sizes[world], &plan, &error), PGR_INVALID);
+            assert_non_null(strstr(error.message, " is not divisible by "));
+            pgr_spec_free(&spec);
+        }
+    }
+}
+
+/* Each family of a world of 2^62 ranks can be asked for by its name, dp-cp/hybrid2^61 too. */
+static void families_of_the_largest_world(void **state) {
+    (void)state;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_family family;
+    pgr_error error = {0};
+    pgr_spec_init(&spec);
+    spec.parallel.hybrid_cp = true;
+    assert_int_equal(pgr_plan_create(&spec, INT64_C(1) << 62, &plan, &error), PGR_OK);
+    for (int32_t i = pgr_plan_family_count(&plan) - 1; i >= 0; i--)
+        assert_true(pgr_plan_family_at(&plan, i).size > 0);
+    assert_int_equal(
+        pgr_plan_family_find(&plan, "dp-cp/hybrid2305843009213693952", &family, &error), PGR_OK);
+    assert_int_equal(family.count, 2);
+    assert_int_equal(
+        pgr_plan_family_find(&plan, "dp-cp/hybrid9223372036854775808", &family, &error),
+        PGR_INVALID);
+    pgr_spec_free(&spec);
+}
+
 static void unknown_families(void **state) {
     (void)state;
     static const struct {
@@ -350,6 +423,24 @@ static void unknown_families(void **state) {
     pgr_spec_free(&spec);
 }
 
+/* For ways out. */
+static void divisors_are_listed(void **state) {
+    (void)state;
+    static const struct {
+        int64_t value;
+        const char *text;
+    } wanted[] = {{1, "1"},
+                  {7, "1 or 7"},
+                  {52, "1, 2, 4, 13, 26 or 52"},
+                  {36, "1, 2, 3, 4, 6, 9, 12, 18 or 36"},
+                  {720720, "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, ..."}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char text[200];
+        pgr_plan_divisors(wanted[i].value, text, sizeof text);
+        assert_string_equal(text, wanted[i].text);
+    }
+}
+
 /* A message that is too long ends at a whole character, and NULL is no error record. */
 static void long_messages_are_cut_at_a_character(void **state) {
     (void)state;
@@ -377,7 +468,11 @@ int main(void) {
         cmocka_unit_test(without_the_expert_view),
         cmocka_unit_test(the_smallest_world_with_dp),
         cmocka_unit_test(the_argument_overrides_the_world),
+        cmocka_unit_test(sizes_below_one),
+        cmocka_unit_test(ways_out_near_the_last_size),
+        cmocka_unit_test(families_of_the_largest_world),
         cmocka_unit_test(unknown_families),
+        cmocka_unit_test(divisors_are_listed),
         cmocka_unit_test(long_messages_are_cut_at_a_character),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,6 +206,25 @@ static void layers_that_do_not_work_out(void **unused) {
     pgr_spec_free(&l.spec);
 }
 
+/* What no config can hold, but a C program can give. */
+static void layers_below_zero(void **unused) {
+    (void)unused;
+    layout l;
+    sixteen(&l);
+    l.spec.model.layers = 16;
+    l.spec.parallel.vpp = 2;
+    l.spec.parallel.first_stage_layers = 1;
+    plan_layout(&l, 16);
+    pgr_state state = state_of(&l, 0);
+    layers_refused(&state, "first_stage_layers = 1 is not divisible by the 2 virtual stages");
+    l.spec.parallel.first_stage_layers = -2;
+    layers_refused(&state, "must be at least 0");
+    l.spec.parallel.first_stage_layers = PGR_NIL;
+    set_stages(&l, (const int64_t[]){8, -4, 4, 8}, 4);
+    layers_refused(&state, "stage_layers[2] = -4 must be at least 0");
+    pgr_spec_free(&l.spec);
+}
+
 static void experts_of_a_rank(void **unused) {
     (void)unused;
     static pgr_error error;
@@ -299,6 +318,7 @@ int main(void) {
         cmocka_unit_test(layers_of_uneven_ends),
         cmocka_unit_test(layers_of_a_list),
         cmocka_unit_test(layers_that_do_not_work_out),
+        cmocka_unit_test(layers_below_zero),
         cmocka_unit_test(experts_of_a_rank),
         cmocka_unit_test(a_grid_with_a_pipeline),
         cmocka_unit_test(a_grid_without_a_pipeline),
