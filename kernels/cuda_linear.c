@@ -17,7 +17,9 @@
 
 enum { CACHED = 128 };
 #define WORKSPACE_BYTES ((size_t)32 << 20) /* what NVIDIA recommends for Hopper */
-#define SCRATCH_BYTES ((int64_t)256 << 20)
+#ifndef PGR_CUDA_SCRATCH_BYTES /* a test has it smaller, for more than one panel of rows */
+#define PGR_CUDA_SCRATCH_BYTES ((int64_t)256 << 20)
+#endif
 
 /* All that the choice of an algorithm depends on. Compared as bytes: no padding, cleared first. */
 typedef struct product_key {
@@ -315,7 +317,7 @@ static pgr_status panel_run(const cuda_device *cuda, const pgr_linear_args *args
 
 static pgr_status linear_panels(const cuda_device *cuda, const pgr_linear_args *args,
                                 pgr_stream *stream, pgr_error *error) {
-    int64_t row_bytes = args->n * (int64_t)sizeof(float), most = SCRATCH_BYTES / row_bytes;
+    int64_t row_bytes = args->n * (int64_t)sizeof(float), most = PGR_CUDA_SCRATCH_BYTES / row_bytes;
     most = most < 1 ? 1 : most < args->m ? most : args->m;
     pgr_status status = stream_memory(cuda, stream, most * row_bytes, error);
     for (int64_t first = 0; status == PGR_OK && first < args->m; first += most) {

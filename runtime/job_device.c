@@ -48,9 +48,9 @@ static pgr_status cuda_likely(pgr_error *error) {
 static pgr_status refuse_lack(const pgr_job_args *args, pgr_error *error) {
     if (!args->cuda_lacks)
         return PGR_OK;
-    return pgr_error_set(error, PGR_UNSUPPORTED,
-                         "libpgrun_cuda.so does not have yet what this run needs: %s",
-                         args->cuda_lacks);
+    return pgr_error_set(
+        error, PGR_UNSUPPORTED, "libpgrun_cuda.so does not have yet what this run needs: %s%s",
+        args->cuda_lacks, args->device == PGR_DEVICE_CUDA ? "; use \"cpu\" or \"auto\"" : "");
 }
 
 /* ---- one GPU for each rank ----------------------------------------------------------------- */

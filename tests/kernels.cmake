@@ -28,3 +28,22 @@ endforeach()
 foreach(name linear router context)
   pgrun_kernels_executable(bench_${name} bench/bench_${name}.c)
 endforeach()
+
+# What the CUDA module does without a GPU: its decisions, and its threads one after the other.
+pgrun_kernels_executable(cuda_host_test unit/cuda_host_test.c pgrun_cuda_host PkgConfig::CMOCKA)
+add_test(NAME unit/cuda_host COMMAND cuda_host_test)
+set_tests_properties(unit/cuda_host PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
+
+# Every operation on every kind of device, by one table of cases; skipped where there is none.
+add_executable(device_test unit/device_test.c)
+target_link_libraries(device_test PRIVATE pgrun_core)
+add_dependencies(device_test pgrun_cpu)
+if(PGRUN_WITH_CUDA)
+  add_dependencies(device_test pgrun_cuda)
+endif()
+foreach(kind cpu cuda)
+  add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
+  set_tests_properties(unit/device_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+                       SKIP_RETURN_CODE 77
+                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
+endforeach()

@@ -93,7 +93,7 @@ int main(void) {
         fprintf(stderr, "%s\n", error.message);
         return 3;
     }
-    pgr_job_args args = {PGR_DEVICE_CPU, PGR_COMM_AUTO, 60, 120};
+    pgr_job_args args = {.device = PGR_DEVICE_CPU, .timeout = 60, .init_timeout = 120};
     must(pgr_job_open_device(job, &args, &error), &error);
     pgr_spec_init(&spec);
     spec.parallel.tp = 2;

@@ -121,12 +121,16 @@ static void test_device(void) {
     CHECK(strstr(error.message, "run.comm = \"nccl\" is not there yet") == error.message, "%s",
           error.message);
     args.comm = PGR_COMM_AUTO;
+    /* Refused on every rank with the same words, whether there is no module, no GPU, or one GPU for
+     * several ranks; or, where each rank has a GPU, since the run needs what is not there yet. */
     args.device = PGR_DEVICE_CUDA;
+    args.cuda_lacks = "a thing of the test's";
     CHECK(pgr_job_open_device(job, &args, &error) == PGR_UNSUPPORTED && !job->device, "cuda");
-    CHECK(strstr(error.message, "run.device = \"cuda\" is not there yet") == error.message, "%s",
-          error.message);
+    CHECK(strstr(error.message, "run.device = \"cuda\": ") == error.message, "%s", error.message);
+    CHECK(!strchr(error.message, '\n') && !job->device_note[0], "%s", error.message);
     args.device = PGR_DEVICE_AUTO;
     CHECK_OK(pgr_job_open_device(job, &args, &error));
+    CHECK(job->device_note[0] && !strchr(job->device_note, '\n'), "\"%s\"", job->device_note);
     if (job->device) {
         CHECK(strcmp(job->device->kind, "cpu") == 0, "%s", job->device->kind);
         CHECK(job->device->threads >= 1, "%d threads", job->device->threads);

@@ -97,7 +97,7 @@ int main(void) {
         fprintf(stderr, "%s\n", error.message);
         return 3;
     }
-    pgr_job_args args = {PGR_DEVICE_CPU, PGR_COMM_AUTO, 30, 60};
+    pgr_job_args args = {.device = PGR_DEVICE_CPU, .timeout = 30, .init_timeout = 60};
     must(pgr_job_open_device(job, &args, &error), &error);
     pgr_spec_init(&spec);
     spec.parallel.tp = job->size;

@@ -169,13 +169,19 @@ libraries() {
     [ "$count" -gt 0 ] || offend "$2  <- not a program or library that names what it needs"
 }
 
-# rule_libraries PGRUN LIBPGRUN MPI_MODULE CPU_MODULE - who links what: `pgrun` starts anywhere.
+# rule_libraries PGRUN LIBPGRUN MPI_MODULE CPU_MODULE [CUDA_MODULE] - who links what: `pgrun` starts
+# anywhere, and a module needs the one thing that it is for.
 rule_libraries() {
     local base='libc\.so\.6|libm\.so\.6|libdl\.so\.2|libpthread\.so\.0'
     libraries "$base|liblua5\.4\.so\.0" "$1"
     libraries "$base|liblua5\.4\.so\.0" "$2"
     libraries "$base|libmpi\.so.*" "$3"
     libraries "$base|libopenblas\.so.*" "$4"
+    if [ $# -gt 4 ]; then
+        libraries "$base|libcudart\.so.*|libcublasLt\.so.*" "$5"
+        # Whoever runs it has not set LD_LIBRARY_PATH: it must find the toolkit by itself.
+        readelf -d "$5" | grep -qE 'R(UN)?PATH.*\[/' || offend "$(basename "$5") has no RUNPATH to the CUDA toolkit"
+    fi
 }
 
 # symbols ALLOWED FILE - offends for each symbol that FILE exports and ALLOWED does not match.
@@ -188,13 +194,14 @@ symbols() {
     [ "$count" -gt 0 ] || offend "$(basename "$2") exports nothing"
 }
 
-# rule_symbols LIBPGRUN MPI_MODULE CPU_MODULE - what leaves each library, and that nothing declared in
+# rule_symbols LIBPGRUN MODULE... - what leaves each library, and that nothing declared in
 # a public header stays inside.
 rule_symbols() {
-    local name exported
+    local name exported module
     symbols 'pgr_[a-z0-9_]+' "$1"
-    symbols 'pgr_module' "$2"
-    symbols 'pgr_module' "$3"
+    for module in "${@:2}"; do
+        symbols 'pgr_module' "$module"
+    done
     exported=$(nm -D --defined-only "$1" | sed 's/.* //')
     for name in $(public_functions); do
         grep -qx "$name" <<<"$exported" || offend "$(basename "$1") lacks $name, which a header declares"

@@ -70,6 +70,12 @@ foreign)
     caught 'runtime/job.c:1:#include <mpi.h>'
     plant runtime/job.c '# include <cuda_runtime.h>'
     caught 'runtime/job.c:1:'
+    plant runtime/job.c '/* none */'
+    plant kernels/cpu.c '#include <cuda_runtime_api.h>'
+    caught 'kernels/cpu.c:1:#include <cuda_runtime_api.h>'
+    plant kernels/cpu.c '/* none */'
+    plant kernels/cuda.h '#include <cuda_runtime_api.h>'
+    passed
     plant runtime/job.c '#include <lua.h>'
     caught 'runtime/job.c:1:#include <lua.h>'
     plant runtime/job.c '#include <cblas.h>'
@@ -130,6 +136,10 @@ libraries)
     caught 'blas.so needs libopenblas' blas.so math.so plain.so blas.so
     caught 'blas.so needs libopenblas' plain.so blas.so plain.so blas.so
     caught 'blas.so needs libopenblas' plain.so math.so blas.so blas.so
+    library cuda.so pgr_x -Wl,--no-as-needed -lm -Wl,-rpath,/cuda/lib
+    passed plain.so math.so plain.so blas.so cuda.so
+    caught 'math.so has no RUNPATH to the CUDA' plain.so math.so plain.so blas.so math.so
+    caught 'blas.so needs libopenblas' plain.so math.so plain.so blas.so blas.so
     caught 'not a program' missing.so math.so plain.so plain.so
     ;;
 symbols)
@@ -141,6 +151,7 @@ symbols)
     passed good.so module.so module.so
     caught 'bad.so exports stray_name' bad.so module.so module.so
     caught 'bad.so exports stray_name' good.so module.so bad.so
+    caught 'bad.so exports stray_name' good.so module.so module.so bad.so
     caught 'module.so lacks pgr_plan_create' module.so module.so module.so
     ;;
 *)

@@ -10,9 +10,10 @@ local function slurp(path)
   return text
 end
 
--- Times and rates are N; blanks only separate; the line with the machine's name is left out.
+-- Times and rates are N; blanks only separate; the machine's name, and whether it has a GPU, are left out.
 local function masked(text)
-  return (text:gsub("\n#  ranks [^\n]*", "\n#  ranks"):gsub("%d[%d%.]*e?[-+]?%d*", "N"):gsub(" +", " "))
+  text = text:gsub("\n#  ranks [^\n]*", "\n#  ranks"):gsub("\n#  note +run%.device [^\n]*", "")
+  return (text:gsub("%d[%d%.]*e?[-+]?%d*", "N"):gsub(" +", " "))
 end
 
 local pages = { "README.md" }

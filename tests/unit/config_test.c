@@ -208,9 +208,7 @@ static void test_not_runnable_is_told_by_name(void **state) {
         {"parallel = {}, moe = { expert_bias = true }", "moe.expert_bias"},
         {"parallel = {}, moe = { pad_to_capacity = true }", "moe.pad_to_capacity"},
         {"parallel = {}, padding = { packed = { 4 } }", "padding.packed"},
-        {"parallel = {}, run = { device = 'cuda' }", "run.device"},
         {"parallel = {}, run = { comm = 'nccl' }", "run.comm"},
-        {"parallel = {}, run = { share_gpu = true }", "run.share_gpu"},
         {"parallel = {}, run = { nccl = { tp = {} } }", "run.nccl"},
         {"parallel = {}, run = { collectives = { 'all_reduce' } }", "run.collectives"},
         {"parallel = {}, experiment = function() end", "experiment"},
@@ -234,6 +232,9 @@ static void test_runnable(void **state) {
         loaded("return { parallel = { pp = 2, vpp = 2 }, cluster = { gpus_per_node = 8 },"
                "moe = { capacity_factor = 1.5, drop_policy = 'position', scaling = 2 },"
                "model = { vocab = 32000, tie_embeddings = true, heads = 4 } }");
+    assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
+    pgr_spec_free(&spec);
+    spec = loaded("return { parallel = {}, run = { device = 'cuda', share_gpu = true } }");
     assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
     pgr_spec_free(&spec);
     spec = loaded("return { parallel = {}, run = { workloads = {} } }");
