@@ -222,7 +222,7 @@ static pgr_status destroy(const pgr_job *job, ncclComm_t *handle, double timeout
     }
     if (status != PGR_OK)
         return status;
-    *handle = NULL;
+    *handle = NULL; /* also where this fails: half of it may be freed */
     return pgr_nccl_check(job, world.nccl->CommDestroy(closing), "ncclCommDestroy", error);
 }
 
@@ -237,6 +237,8 @@ static pgr_status leave(pgr_job *job, bool abort, pgr_error *error) {
     }
     if (world.handle && world.ready)
         status = destroy(job, &world.handle, job->timeout, error);
+    if (status != PGR_OK)
+        pgr_error_prefix(error, "ending NCCL's world: ");
     if (status != PGR_OK || world.handle)
         pgr_nccl_abort_all();
     if (!world.aborted)

@@ -318,13 +318,28 @@ static bool config_fits(const ncclConfig_t *config) {
            config->version / 100 == NCCL_FAKE_VERSION / 100 && config->blocking == 0;
 }
 
+/* "max_ctas=8 net=IB": what was set. */
 static void config_tell(const ncclConfig_t *config, char *text, size_t bytes) {
-    snprintf(text, bytes, "max_ctas=%d cga=%d split_share=%d net=%s", config->maxCTAs,
-             config->cgaClusterSize, config->splitShare, config->netName ? config->netName : "-");
+    struct {
+        const char *name;
+        int value;
+    } numbers[] = {
+        {"max_ctas", config->maxCTAs},         {"cga", config->cgaClusterSize},
+        {"split_share", config->splitShare},
 #if NCCL_FAKE_VERSION >= 22700
-    size_t used = strlen(text);
-    snprintf(text + used, bytes - used, " traffic=%d name=\"%s\"", config->trafficClass,
-             config->commName);
+        {"traffic", config->trafficClass},
+#endif
+    };
+    size_t used = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].value != NCCL_CONFIG_UNDEF_INT)
+            used += (size_t)snprintf(text + used, bytes - used, " %s=%d", numbers[i].name,
+                                     numbers[i].value);
+    if (config->netName)
+        used += (size_t)snprintf(text + used, bytes - used, " net=%s", config->netName);
+#if NCCL_FAKE_VERSION >= 22700
+    snprintf(text + used, bytes - used, " name=\"%s\"", config->commName);
 #endif
 }
 
@@ -349,7 +364,7 @@ static ncclResult_t init(ncclComm_t *out, int ranks, int rank, int ids, const nc
     snprintf(comm->name, sizeof comm->name, "world");
     if (!comm->absent)
         atomic_store(&comm->own->arrived[rank], 1);
-    tell("made world %d of %d ids=%d %s\n", rank, ranks, ids, text);
+    tell("made world %d of %d ids=%d%s\n", rank, ranks, ids, text);
     *out = comm;
     return ncclInProgress;
 }
@@ -385,7 +400,7 @@ API ncclResult_t ncclCommSplit(ncclComm_t comm, int colour, int key, ncclComm_t 
     comm->splitting = out;
     *out = NULL;
     config_tell(config, text, sizeof text);
-    tell("split colour=%d key=%d %s\n", colour, key, text);
+    tell("split colour=%d key=%d%s\n", colour, key, text);
     return ncclInProgress;
 }
 
@@ -460,7 +475,10 @@ API ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 }
 
 API ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-    MAY_FAIL;
+    if (faulty(__func__)) { /* what is left of it nobody can use */
+        end(comm, "destroyed badly");
+        return ncclSystemError;
+    }
     return comm->finalized ? end(comm, "destroyed") : ncclInvalidUsage;
 }
 
