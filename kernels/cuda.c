@@ -400,4 +400,5 @@ static const pgr_device_ops cuda_ops = {
 
 /* The module's one symbol, as in cpu.c. */
 extern const pgr_module cuda_module __asm__("pgr_module") __attribute__((visibility("default")));
-const pgr_module cuda_module = {.abi = PGR_MODULE_ABI, .name = "cuda", .comm = COMM, .device = &cuda_ops};
+const pgr_module cuda_module = {
+    .abi = PGR_MODULE_ABI, .name = "cuda", .comm = COMM, .device = &cuda_ops};

@@ -181,8 +181,8 @@ static pgr_status world_begin(pgr_job *job, pgr_error *error) {
         return pgr_error_set(error, PGR_LIMIT, "out of memory for the NCCL versions of %lld ranks",
                              (long long)job->size);
     job->bootstrap_ops->timeout(job->bootstrap, job->init_timeout);
-    pgr_status status = job->bootstrap_ops->all_gather(job->bootstrap, &own, all,
-                                                       (int64_t)sizeof own, error);
+    pgr_status status =
+        job->bootstrap_ops->all_gather(job->bootstrap, &own, all, (int64_t)sizeof own, error);
     job->bootstrap_ops->timeout(job->bootstrap, job->timeout);
     if (status == PGR_OK)
         status = facts_check(all, job->size, error);
@@ -256,8 +256,8 @@ static bool is_outside(const pgr_nccl_comm *comm) {
 static pgr_status opening_failed(pgr_nccl_comm *comm, pgr_status status, pgr_error *error) {
     const pgr_comm *base = &comm->base;
     if (is_outside(comm))
-        pgr_error_prefix(error, "opening family %s, of which this rank shares no group: ",
-                         base->family);
+        pgr_error_prefix(error,
+                         "opening family %s, of which this rank shares no group: ", base->family);
     else
         pgr_error_prefix(error, "opening family %s, group %lld (world ranks %s): ", base->family,
                          (long long)base->group, base->members[0] ? base->members : "unknown");
@@ -308,9 +308,8 @@ static pgr_status split_begin(pgr_nccl_comm *comm, pgr_error *error) {
     const pgr_comm *base = &comm->base;
     pgr_nccl_config config;
     cudaStream_t queue;
-    pgr_status status = pgr_nccl_config_fill(world.nccl->version, comm->name,
-                                             comm->has_options ? &comm->options : NULL, &config,
-                                             error);
+    pgr_status status = pgr_nccl_config_fill(
+        world.nccl->version, comm->name, comm->has_options ? &comm->options : NULL, &config, error);
     if (status == PGR_OK)
         status = pgr_cuda_queue(base->job->device, NULL, &queue, error);
     if (status != PGR_OK)
@@ -469,9 +468,9 @@ static pgr_status watch(const pgr_nccl_comm *own, pgr_error *error) {
         pgr_status status = state_of(comm->base.job, comm->handle, &ready, error);
         if (status != PGR_OK) {
             if (comm != own)
-                pgr_error_prefix(error, "seen in family %s, group %lld (world ranks %s): ",
-                                 comm->base.family, (long long)comm->base.group,
-                                 comm->base.members);
+                pgr_error_prefix(
+                    error, "seen in family %s, group %lld (world ranks %s): ", comm->base.family,
+                    (long long)comm->base.group, comm->base.members);
             return status;
         }
     }
@@ -564,10 +563,8 @@ pgr_status pgr_nccl_begin(pgr_comm *base, const char *operation, int64_t count, 
         return pgr_error_set(error, PGR_LIMIT, "%s: a count of %lld elements does not fit",
                              operation, (long long)count);
     }
-    *request = (pgr_request){.comm = base,
-                             .operation = operation,
-                             .sequence = ++base->sequence,
-                             .bytes = bytes};
+    *request = (pgr_request){
+        .comm = base, .operation = operation, .sequence = ++base->sequence, .bytes = bytes};
     pgr_nccl_pending *pending = NULL;
     pgr_status status = comm->handle ? settle(comm, error) : refuse_aborted(error);
     if (status == PGR_OK)
@@ -678,8 +675,7 @@ static pgr_status group_end(pgr_comm *comm, pgr_error *error) {
     if (world.depth == 0)
         return pgr_error_set(error, PGR_INTERNAL, "group_end without group_start");
     world.depth--;
-    pgr_status status =
-        pgr_nccl_check(comm->job, world.nccl->GroupEnd(), "ncclGroupEnd", error);
+    pgr_status status = pgr_nccl_check(comm->job, world.nccl->GroupEnd(), "ncclGroupEnd", error);
     return status == PGR_OK ? PGR_OK : group_failed(comm, status, error);
 }
 

@@ -44,8 +44,8 @@ pgr_status pgr_nccl_all_reduce(pgr_comm *comm, const void *send, void *receive, 
                                pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
                                pgr_request *request, pgr_error *error) {
     cudaStream_t queue;
-    pgr_status status = pgr_nccl_begin(comm, "all-reduce", count, 1, dtype, stream, request, &queue,
-                                       error);
+    pgr_status status =
+        pgr_nccl_begin(comm, "all-reduce", count, 1, dtype, stream, request, &queue, error);
     if (status != PGR_OK)
         return status;
     ncclResult_t result = pgr_nccl()->AllReduce(send, receive, (size_t)count, type_of(dtype),
@@ -74,8 +74,8 @@ pgr_status pgr_nccl_all_gather(pgr_comm *comm, const void *send, void *receive, 
                                        request, &queue, error);
     if (status != PGR_OK)
         return status;
-    ncclResult_t result = pgr_nccl()->AllGather(send, receive, (size_t)count, type_of(dtype),
-                                                handle_of(comm), queue);
+    ncclResult_t result =
+        pgr_nccl()->AllGather(send, receive, (size_t)count, type_of(dtype), handle_of(comm), queue);
     return pgr_nccl_end(request, result, "ncclAllGather", error);
 }
 
@@ -117,8 +117,8 @@ pgr_status pgr_nccl_send(pgr_comm *comm, const void *data, int64_t count, pgr_dt
         status = pgr_nccl_begin(comm, "send", count, 1, dtype, stream, request, &queue, error);
     if (status != PGR_OK)
         return status;
-    ncclResult_t result = pgr_nccl()->Send(data, (size_t)count, type_of(dtype), (int)peer,
-                                           handle_of(comm), queue);
+    ncclResult_t result =
+        pgr_nccl()->Send(data, (size_t)count, type_of(dtype), (int)peer, handle_of(comm), queue);
     return pgr_nccl_end(request, result, "ncclSend", error);
 }
 
@@ -131,8 +131,8 @@ pgr_status pgr_nccl_receive(pgr_comm *comm, void *data, int64_t count, pgr_dtype
         status = pgr_nccl_begin(comm, "receive", count, 1, dtype, stream, request, &queue, error);
     if (status != PGR_OK)
         return status;
-    ncclResult_t result = pgr_nccl()->Recv(data, (size_t)count, type_of(dtype), (int)peer,
-                                           handle_of(comm), queue);
+    ncclResult_t result =
+        pgr_nccl()->Recv(data, (size_t)count, type_of(dtype), (int)peer, handle_of(comm), queue);
     return pgr_nccl_end(request, result, "ncclRecv", error);
 }
 
@@ -208,10 +208,9 @@ static pgr_status counts_check(const pgr_comm *comm, const int64_t *send_counts,
     for (int64_t peer = 0; peer < comm->size; peer++) {
         if (send_counts[peer] < 0 || receive_counts[peer] < 0 ||
             __builtin_add_overflow(*sum, send_counts[peer], sum))
-            return pgr_error_set(error, PGR_INTERNAL,
-                                 "all-to-all-v: counts %lld and %lld for rank %lld",
-                                 (long long)send_counts[peer], (long long)receive_counts[peer],
-                                 (long long)peer);
+            return pgr_error_set(
+                error, PGR_INTERNAL, "all-to-all-v: counts %lld and %lld for rank %lld",
+                (long long)send_counts[peer], (long long)receive_counts[peer], (long long)peer);
     }
     int64_t rank = comm->rank;
     if (send_counts[rank] != receive_counts[rank])
@@ -239,7 +238,8 @@ pgr_status pgr_nccl_all_to_all_v(pgr_comm *comm, const void *send, const int64_t
     int64_t sum;
     pgr_status status = counts_check(comm, send_counts, receive_counts, &sum, error);
     if (status == PGR_OK)
-        status = pgr_nccl_begin(comm, "all-to-all-v", sum, 1, dtype, stream, request, &queue, error);
+        status =
+            pgr_nccl_begin(comm, "all-to-all-v", sum, 1, dtype, stream, request, &queue, error);
     if (status != PGR_OK)
         return status;
     ncclResult_t result = exchange_start(comm, &parts, queue, &call);
@@ -248,14 +248,12 @@ pgr_status pgr_nccl_all_to_all_v(pgr_comm *comm, const void *send, const int64_t
 
 /* NCCL takes counts from the host: they are waited for and copied there, here and now, since a
  * message that is enqueued later than on another rank may come behind another operation. */
-pgr_status pgr_nccl_all_to_all_v_device(pgr_comm *comm, const void *send,
-                                        const int64_t *send_counts,
-                                        const int64_t *send_displacements, void *receive,
-                                        const int64_t *receive_counts,
-                                        const int64_t *receive_displacements,
-                                        pgr_event *counts_ready, pgr_dtype dtype,
-                                        pgr_stream *stream, pgr_request *request,
-                                        pgr_error *error) {
+pgr_status
+pgr_nccl_all_to_all_v_device(pgr_comm *comm, const void *send, const int64_t *send_counts,
+                             const int64_t *send_displacements, void *receive,
+                             const int64_t *receive_counts, const int64_t *receive_displacements,
+                             pgr_event *counts_ready, pgr_dtype dtype, pgr_stream *stream,
+                             pgr_request *request, pgr_error *error) {
     pgr_device *device = comm->job->device;
     const int64_t *from[4] = {send_counts, send_displacements, receive_counts,
                               receive_displacements};
@@ -266,8 +264,8 @@ pgr_status pgr_nccl_all_to_all_v_device(pgr_comm *comm, const void *send,
     pgr_status status =
         counts_ready ? pgr_nccl_event_wait(comm, counts_ready, "all-to-all-v", error) : PGR_OK;
     for (size_t i = 0; i < 4 && status == PGR_OK; i++)
-        status = device->ops->copy(device, host + i * size, from[i],
-                                   (int64_t)(size * sizeof *host), stream, error);
+        status = device->ops->copy(device, host + i * size, from[i], (int64_t)(size * sizeof *host),
+                                   stream, error);
     if (status == PGR_OK)
         status = device->ops->stream_sync(device, stream, error);
     if (status == PGR_OK)

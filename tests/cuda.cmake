@@ -27,7 +27,12 @@ if(PGRUN_WITH_CUDA)
     add_test(NAME nccl/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_run.sh $<TARGET_FILE:pgrun>)
     add_test(NAME nccl/faults
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_faults.sh $<TARGET_FILE:pgrun>)
-    set_tests_properties(nccl/run nccl/faults PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    add_executable(nccl_ops fake/nccl_ops.c)
+    target_link_libraries(nccl_ops PRIVATE pgrun_core)
+    add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
+    add_test(NAME nccl/operations
+             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
+    set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.

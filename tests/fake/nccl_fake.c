@@ -1,11 +1,11 @@
 /* nccl_fake.c - stands in for libnccl on the stand-in for CUDA (tests/cuda/fake_cuda.c): data moves
  * between the ranks of a host through a file that all map, at most SLOT bytes of each rank at once.
- * Calls on a communicator return ncclInProgress, and what they enqueue reaches the stream only after
- * ncclCommGetAsyncError was asked a few times. Built twice: NCCL_FAKE_VERSION 21805 has neither the
- * newer calls nor the longer ncclConfig_t. The environment steers it:
- *   PGRUN_FAKE_NCCL_DIR           a folder: the shared file, and log.RANK of what was made and ended
- *   PGRUN_FAKE_NCCL_FAIL=CALL[:N][@RANK]  the N-th call (default 1) of that name fails on that rank
- *   PGRUN_FAKE_NCCL_ASYNC=N[@RANK]        after N operations there is an asynchronous error
+ * Calls on a communicator return ncclInProgress, and what they enqueue reaches the stream only
+ * after ncclCommGetAsyncError was asked a few times. Built twice: NCCL_FAKE_VERSION 21805 has
+ * neither the newer calls nor the longer ncclConfig_t. The environment steers it:
+ *   PGRUN_FAKE_NCCL_DIR           a folder: the shared file, and log.RANK of what was made and
+ * ended PGRUN_FAKE_NCCL_FAIL=CALL[:N][@RANK]  the N-th call (default 1) of that name fails on that
+ * rank PGRUN_FAKE_NCCL_ASYNC=N[@RANK]        after N operations there is an asynchronous error
  *   PGRUN_FAKE_NCCL_ABSENT=N[@RANK]       that rank's N-th operation never begins; 0: its init */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -199,11 +199,11 @@ static void reduce(const op *o, size_t from) {
             const void *slot = o->comm->own->slots[r];
             int64_t w = o->type == ncclInt64 ? ((const int64_t *)slot)[from + i] : 0;
             double v = o->type == ncclInt64 ? 0 : value(slot, from + i, o->type);
-            whole = r == 0 || (o->reduce == ncclMax && w > whole) ||
-                            (o->reduce == ncclMin && w < whole)
-                        ? w
-                    : o->reduce == ncclSum ? whole + w
-                                           : whole;
+            whole =
+                r == 0 || (o->reduce == ncclMax && w > whole) || (o->reduce == ncclMin && w < whole)
+                    ? w
+                : o->reduce == ncclSum ? whole + w
+                                       : whole;
             sum = r == 0 || (o->reduce == ncclMax && v > sum) || (o->reduce == ncclMin && v < sum)
                       ? v
                   : o->reduce == ncclSum ? sum + v
@@ -301,7 +301,8 @@ API const char *ncclGetLastError(ncclComm_t comm) {
 API ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
     MAY_FAIL;
     memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "world.%d", (int)getpid());
+    static int made;
+    snprintf(id->internal, sizeof id->internal, "world.%d.%d", (int)getpid(), made++);
     char path[512];
     snprintf(path, sizeof path, "%s/%s", getenv("PGRUN_FAKE_NCCL_DIR"), id->internal);
     int file = open(path, O_RDWR | O_CREAT, 0600);
@@ -324,7 +325,8 @@ static void config_tell(const ncclConfig_t *config, char *text, size_t bytes) {
         const char *name;
         int value;
     } numbers[] = {
-        {"max_ctas", config->maxCTAs},         {"cga", config->cgaClusterSize},
+        {"max_ctas", config->maxCTAs},
+        {"cga", config->cgaClusterSize},
         {"split_share", config->splitShare},
 #if NCCL_FAKE_VERSION >= 22700
         {"traffic", config->trafficClass},
@@ -354,8 +356,8 @@ static ncclResult_t init(ncclComm_t *out, int ranks, int rank, int ids, const nc
     if (file < 0)
         return ncclSystemError;
     struct ncclComm *comm = calloc(1, sizeof *comm);
-    comm->channels = mmap(NULL, sizeof(channel) * CHANNELS, PROT_READ | PROT_WRITE, MAP_SHARED,
-                          file, 0);
+    comm->channels =
+        mmap(NULL, sizeof(channel) * CHANNELS, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
     comm->own = comm->channels;
     comm->rank = rank;
@@ -518,8 +520,8 @@ static ncclResult_t launch(task *t) {
 }
 
 static ncclResult_t add(op made, cudaStream_t stream) {
-    size_t bytes = made.count * width(made.type) *
-                   (made.kind == REDUCE_SCATTER ? (size_t)made.comm->size : 1);
+    size_t bytes =
+        made.count * width(made.type) * (made.kind == REDUCE_SCATTER ? (size_t)made.comm->size : 1);
     if (bytes > (made.kind >= SEND ? BOX : SLOT)) {
         fprintf(stderr, "nccl_fake: %zu bytes are too many\n", bytes);
         return ncclInvalidArgument;
@@ -562,8 +564,13 @@ API ncclResult_t ncclGroupEnd(void) {
 API ncclResult_t ncclAllReduce(const void *send, void *receive, size_t count, ncclDataType_t type,
                                ncclRedOp_t how, ncclComm_t comm, cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = ALL_REDUCE, .comm = comm, .send = send, .receive = receive,
-                    .count = count, .type = type, .reduce = how},
+    return add((op){.kind = ALL_REDUCE,
+                    .comm = comm,
+                    .send = send,
+                    .receive = receive,
+                    .count = count,
+                    .type = type,
+                    .reduce = how},
                stream);
 }
 
@@ -571,39 +578,57 @@ API ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count
                                    ncclDataType_t type, ncclRedOp_t how, ncclComm_t comm,
                                    cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = REDUCE_SCATTER, .comm = comm, .send = send, .receive = receive,
-                    .count = count, .type = type, .reduce = how},
+    return add((op){.kind = REDUCE_SCATTER,
+                    .comm = comm,
+                    .send = send,
+                    .receive = receive,
+                    .count = count,
+                    .type = type,
+                    .reduce = how},
                stream);
 }
 
 API ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type,
                                ncclComm_t comm, cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = ALL_GATHER, .comm = comm, .send = send, .receive = receive,
-                    .count = count, .type = type},
+    return add((op){.kind = ALL_GATHER,
+                    .comm = comm,
+                    .send = send,
+                    .receive = receive,
+                    .count = count,
+                    .type = type},
                stream);
 }
 
 API ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type,
                                int root, ncclComm_t comm, cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = BROADCAST, .comm = comm, .send = send, .receive = receive,
-                    .count = count, .type = type, .peer = root},
+    return add((op){.kind = BROADCAST,
+                    .comm = comm,
+                    .send = send,
+                    .receive = receive,
+                    .count = count,
+                    .type = type,
+                    .peer = root},
                stream);
 }
 
 API ncclResult_t ncclSend(const void *data, size_t count, ncclDataType_t type, int peer,
                           ncclComm_t comm, cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = SEND, .comm = comm, .send = data, .count = count, .type = type,
-                    .peer = peer},
-               stream);
+    return add(
+        (op){.kind = SEND, .comm = comm, .send = data, .count = count, .type = type, .peer = peer},
+        stream);
 }
 
 API ncclResult_t ncclRecv(void *data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                           cudaStream_t stream) {
     MAY_FAIL;
-    return add((op){.kind = RECV, .comm = comm, .receive = data, .count = count, .type = type,
+    return add((op){.kind = RECV,
+                    .comm = comm,
+                    .receive = data,
+                    .count = count,
+                    .type = type,
                     .peer = peer},
                stream);
 }
