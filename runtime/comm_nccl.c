@@ -4,16 +4,21 @@
 #include "deadline.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ABORT_SECONDS 5.0 /* that aborting may take; then the job ends all the same */
 
 /* The world of this process's job. */
 static struct {
     const pgr_nccl_library *nccl;
     ncclComm_t handle; /* NULL: not made yet, or aborted */
     bool begun, ready, aborted;
-    int depth; /* of group_start */
+    atomic_bool abort_done; /* or it hangs, and communicators are not touched any more */
+    int depth;              /* of group_start */
     pgr_nccl_config config;
     pgr_nccl_comm *comms; /* opened, or being opened */
     pgr_nccl_comm *lost;  /* given up while NCCL may still write into them: never freed */
@@ -23,23 +28,42 @@ const pgr_nccl_library *pgr_nccl(void) {
     return world.nccl;
 }
 
-void pgr_nccl_abort_all(void) {
+static void *abort_thread(void *unused) {
+    (void)unused;
     for (pgr_nccl_comm *comm = world.comms; comm; comm = comm->next) {
-        if (comm->handle && comm->phase == PGR_NCCL_OPEN)
+        if (comm->handle && comm->phase == PGR_NCCL_OPEN) {
             world.nccl->CommAbort(comm->handle);
-        comm->handle = comm->phase == PGR_NCCL_OPEN ? NULL : comm->handle;
+            comm->handle = NULL;
+        }
     }
     if (world.handle) /* and with it a split that is under way */
         world.nccl->CommAbort(world.handle);
+    world.handle = NULL;
     /* Made by a split that was done, or that the abort has just ended. */
     for (pgr_nccl_comm *comm = world.comms; comm; comm = comm->next) {
         if (comm->handle)
             world.nccl->CommAbort(comm->handle);
         comm->handle = NULL;
     }
-    world.handle = NULL;
-    world.ready = false;
+    atomic_store(&world.abort_done, true);
+    return NULL;
+}
+
+/* In a thread of its own: an abort that hangs must not keep the message from being told. */
+void pgr_nccl_abort_all(void) {
+    pthread_t thread;
+    int64_t rounds = 0;
+    if (world.aborted)
+        return;
     world.aborted = true;
+    if (pthread_create(&thread, NULL, abort_thread, NULL) != 0) {
+        abort_thread(NULL);
+        return;
+    }
+    pthread_detach(thread);
+    double until = pgr_clock_seconds() + ABORT_SECONDS;
+    while (!atomic_load(&world.abort_done) && pgr_clock_seconds() < until)
+        pgr_wait_step_asleep(&rounds);
 }
 
 static pgr_status refuse_aborted(pgr_error *error) {
@@ -241,7 +265,7 @@ static pgr_status leave(pgr_job *job, bool abort, pgr_error *error) {
         pgr_error_prefix(error, "ending NCCL's world: ");
     if (status != PGR_OK || world.handle)
         pgr_nccl_abort_all();
-    if (!world.aborted)
+    else
         world.begun = world.ready = false;
     return status;
 }
@@ -380,7 +404,7 @@ static pgr_status open_poll(pgr_comm *base, bool *done, pgr_error *error) {
     *done = comm->phase == PGR_NCCL_OPEN;
     if (*done)
         return PGR_OK;
-    if (!world.handle)
+    if (world.aborted)
         return refuse_aborted(error);
     pgr_status status = open_step(comm, done, error);
     return status == PGR_OK ? PGR_OK : opening_failed(comm, status, error);
@@ -400,6 +424,8 @@ static void pendings_free(pgr_device *device, pgr_nccl_pending *list) {
 static void comm_free(pgr_nccl_comm *comm) {
     pgr_device *device = comm->base.job->device;
     pgr_nccl_comm **link = &world.comms;
+    if (world.aborted && !atomic_load(&world.abort_done))
+        return;
     while (*link && *link != comm)
         link = &(*link)->next;
     if (*link)
@@ -418,11 +444,10 @@ static void comm_free(pgr_nccl_comm *comm) {
 
 static void comm_abort(pgr_comm *base) {
     pgr_nccl_comm *comm = (pgr_nccl_comm *)base;
-    if (comm->phase == PGR_NCCL_SPLIT && world.handle)
+    if (comm->phase == PGR_NCCL_SPLIT)
         pgr_nccl_abort_all(); /* a split can only be ended with its world */
-    if (comm->handle)
+    if (comm->handle && !world.aborted)
         world.nccl->CommAbort(comm->handle);
-    comm->handle = NULL;
     comm_free(comm);
 }
 
@@ -433,7 +458,7 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
         status = pgr_error_set(error, PGR_INTERNAL,
                                "family %s, group %lld: closed with operations under way",
                                base->family, (long long)base->group);
-    else if (!comm->handle)
+    else if (world.aborted)
         status = refuse_aborted(error);
     else
         status = destroy(base->job, &comm->handle, base->timeout, error);
@@ -460,7 +485,7 @@ static pgr_status operation_failed(const pgr_request *request, pgr_status status
 /* An error of any communicator ends the wait for this one: what it waits for may never come. */
 static pgr_status watch(const pgr_nccl_comm *own, pgr_error *error) {
     bool ready;
-    if (!world.handle)
+    if (world.aborted)
         return refuse_aborted(error);
     for (const pgr_nccl_comm *comm = world.comms; comm; comm = comm->next) {
         if (!comm->handle || comm->phase != PGR_NCCL_OPEN)
@@ -566,7 +591,7 @@ pgr_status pgr_nccl_begin(pgr_comm *base, const char *operation, int64_t count, 
     *request = (pgr_request){
         .comm = base, .operation = operation, .sequence = ++base->sequence, .bytes = bytes};
     pgr_nccl_pending *pending = NULL;
-    pgr_status status = comm->handle ? settle(comm, error) : refuse_aborted(error);
+    pgr_status status = world.aborted ? refuse_aborted(error) : settle(comm, error);
     if (status == PGR_OK)
         status = pending_take(comm, &pending, error);
     if (status == PGR_OK)
@@ -660,7 +685,7 @@ static pgr_status group_failed(const pgr_comm *comm, pgr_status status, pgr_erro
 }
 
 static pgr_status group_start(pgr_comm *comm, pgr_error *error) {
-    if (!((pgr_nccl_comm *)comm)->handle)
+    if (world.aborted)
         return refuse_aborted(error);
     pgr_status status = settle((pgr_nccl_comm *)comm, error);
     if (status == PGR_OK)

@@ -6,6 +6,7 @@
  *   PGRUN_FAKE_NCCL_DIR           a folder: the shared file, and log.RANK of what was made and
  * ended PGRUN_FAKE_NCCL_FAIL=CALL[:N][@RANK]  the N-th call (default 1) of that name fails on that
  * rank PGRUN_FAKE_NCCL_ASYNC=N[@RANK]        after N operations there is an asynchronous error
+ *   PGRUN_FAKE_NCCL_STUCK=1               ncclCommAbort hangs
  *   PGRUN_FAKE_NCCL_ABSENT=N[@RANK]       that rank's N-th operation never begins; 0: its init */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -485,6 +486,8 @@ API ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 }
 
 API ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    if (getenv("PGRUN_FAKE_NCCL_STUCK"))
+        sleep(30);
     return end(comm, "aborted");
 }
 
