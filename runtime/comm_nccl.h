@@ -8,6 +8,7 @@
 #define PGR_COMM_NCCL_H
 
 #include <nccl.h>
+#include <stdatomic.h>
 
 #include "comm.h"
 #include "cuda_queue.h"
@@ -114,7 +115,27 @@ struct pgr_nccl_pending {
     bool recorded;
 };
 
+/* The world of this process's job. */
+typedef struct pgr_nccl_world {
+    const pgr_nccl_library *nccl;
+    ncclComm_t handle; /* NULL: not made yet, or aborted */
+    bool begun, ready, aborted;
+    atomic_bool abort_done; /* or it hangs, and communicators are not touched any more */
+    int depth;              /* of group_start */
+    pgr_nccl_config config;
+    pgr_nccl_comm *comms; /* opened, or being opened */
+    pgr_nccl_comm *lost;  /* given up while NCCL may still write into them: never freed */
+} pgr_nccl_world;
+
+extern pgr_nccl_world pgr_nccl_the;
+
 extern const pgr_comm_ops pgr_nccl_comm_ops;
+
+/* What NCCL says of a communicator now: *ready for ncclSuccess, an error, or neither. */
+pgr_status pgr_nccl_state(const pgr_job *job, ncclComm_t handle, bool *ready, pgr_error *error);
+
+/* PGR_BACKEND: all was aborted before. */
+pgr_status pgr_nccl_refuse(pgr_error *error);
 
 /* The library, once the world was begun. */
 const pgr_nccl_library *pgr_nccl(void);
@@ -135,6 +156,13 @@ pgr_status pgr_nccl_end(pgr_request *request, ncclResult_t result, const char *c
 /* Waits until an event of the device is done, at most comm->timeout seconds. */
 pgr_status pgr_nccl_event_wait(pgr_comm *comm, pgr_event *event, const char *operation,
                                pgr_error *error);
+
+/* Of pgr_comm_ops. comm_nccl_requests.c */
+pgr_status pgr_nccl_test(pgr_request *request, bool *done, pgr_error *error);
+pgr_status pgr_nccl_buffer_alloc(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error);
+void pgr_nccl_buffer_free(pgr_comm *comm, void *buffer);
+pgr_status pgr_nccl_group_start(pgr_comm *comm, pgr_error *error);
+pgr_status pgr_nccl_group_end(pgr_comm *comm, pgr_error *error);
 
 /* The operations: see pgr_comm_ops. comm_nccl_collectives.c */
 pgr_status pgr_nccl_all_reduce(pgr_comm *comm, const void *send, void *receive, int64_t count,
