@@ -81,11 +81,74 @@ PGR_BOTH float cuda_load(const void *data, pgr_dtype dtype, int64_t at) {
                             : pgr_bf16_to_f32(((const pgr_bf16 *)data)[at]);
 }
 
+/* Sixteen bytes of elements, as one access. */
+typedef struct cuda_vector {
+    uint32_t words[4];
+} cuda_vector;
+
+PGR_BOTH cuda_vector cuda_vector_load(const void *from) {
+    cuda_vector v;
+#ifdef __CUDA_ARCH__
+    uint4 whole = *(const uint4 *)from;
+    v.words[0] = whole.x, v.words[1] = whole.y, v.words[2] = whole.z, v.words[3] = whole.w;
+#else
+    memcpy(&v, from, sizeof v);
+#endif
+    return v;
+}
+
+PGR_BOTH void cuda_vector_store(void *to, cuda_vector v) {
+#ifdef __CUDA_ARCH__
+    *(uint4 *)to = make_uint4(v.words[0], v.words[1], v.words[2], v.words[3]);
+#else
+    memcpy(to, &v, sizeof v);
+#endif
+}
+
+PGR_BOTH float cuda_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+PGR_BOTH uint32_t cuda_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* One word of f32, or two elements of bf16, added and rounded. */
+PGR_BOTH uint32_t cuda_word_add(uint32_t a, uint32_t b, pgr_dtype dtype) {
+    if (dtype == PGR_F32)
+        return cuda_bits(cuda_float(a) + cuda_float(b));
+    uint32_t low = pgr_bf16_from_f32(cuda_float(a << 16) + cuda_float(b << 16));
+    uint32_t high = pgr_bf16_from_f32(cuda_float(a & 0xffff0000u) + cuda_float(b & 0xffff0000u));
+    return low | high << 16;
+}
+
+/* Elements in an access where every row of y and the bias are aligned to 16 bytes, else 1. */
+PGR_BOTH int cuda_bias_width(const pgr_bias_args *args) {
+    int64_t size = args->dtype == PGR_F32 ? 4 : 2, width = 16 / size;
+    bool aligned = ((uintptr_t)args->y | (uintptr_t)args->bias) % 16 == 0;
+    return aligned && args->ld % width == 0 && args->cols % width == 0 ? (int)width : 1;
+}
+
 PGR_BOTH void cuda_add_bias(const pgr_bias_args *args, cuda_lane lane) {
-    for (int64_t i = lane.index; i < args->rows * args->cols; i += lane.count) {
-        int64_t row = i / args->cols, col = i % args->cols, at = row * args->ld + col;
-        float sum = cuda_load(args->y, args->dtype, at) + cuda_load(args->bias, args->dtype, col);
-        cuda_store(args->y, args->dtype, at, sum);
+    int width = cuda_bias_width(args);
+    int64_t size = args->dtype == PGR_F32 ? 4 : 2, units = args->cols / width;
+    for (int64_t i = lane.index; i < args->rows * units; i += lane.count) {
+        int64_t col = i % units * width, at = i / units * args->ld + col;
+        if (width == 1) {
+            float sum =
+                cuda_load(args->y, args->dtype, at) + cuda_load(args->bias, args->dtype, col);
+            cuda_store(args->y, args->dtype, at, sum);
+            continue;
+        }
+        cuda_vector y = cuda_vector_load((const char *)args->y + at * size);
+        cuda_vector bias = cuda_vector_load((const char *)args->bias + col * size);
+        for (int w = 0; w < 4; w++)
+            y.words[w] = cuda_word_add(y.words[w], bias.words[w], args->dtype);
+        cuda_vector_store((char *)args->y + at * size, y);
     }
 }
 

@@ -28,9 +28,13 @@ static const char *name_argument(lua_State *L, int index) {
     return name;
 }
 
-/* An optional integer. */
+/* An optional integer; the smallest one stands for nil in C, and is no number to ask for. */
 static int64_t integer_or_nil(lua_State *L, int index) {
-    return luaL_opt(L, luaL_checkinteger, index, PGR_NIL);
+    if (lua_isnoneornil(L, index))
+        return PGR_NIL;
+    int64_t value = luaL_checkinteger(L, index);
+    luaL_argcheck(L, value != PGR_NIL, index, "the number is out of range");
+    return value;
 }
 
 static void push_integer_or_nil(lua_State *L, int64_t value) {
@@ -77,6 +81,8 @@ static int64_t integer_option(lua_State *L, int index, const char *name) {
     if (type == LUA_TNIL)
         return PGR_NIL;
     int64_t value = type == LUA_TNUMBER ? lua_tointegerx(L, -1, &whole) : 0;
+    if (whole && value == PGR_NIL)
+        luaL_error(L, "%s is out of range", name);
     if (!whole)
         luaL_error(L, "%s must be an integer, not %s", name, luaL_tolstring(L, -1, NULL));
     return value;

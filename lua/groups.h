@@ -41,7 +41,7 @@ pgr_status pgr_groups_print(const pgr_groups *groups, FILE *out, pgr_error *erro
 
 /* How many groups of the family have ranks in more than one block of `block` >= 1 positions, where
  * the first rank is at position `offset`: those that cross nodes or NVLink domains. Closed form
- * where the strides are multiples of the block; else it takes at most 2^21 steps, and is -1 where
+ * where the strides are multiples of the block; else it takes at most 2^20 steps, and is -1 where
  * that is too few. */
 int64_t pgr_groups_crossing(const pgr_family *family, int64_t offset, int64_t block);
 

@@ -8,7 +8,7 @@
 
 /* What a count may take, of values of a digit or members of a piece: well under a second. Blocks
  * that are no factor of the strides, and groups cut into pieces, are walked in part. */
-enum { MOST_STEPS = 1 << 21 };
+enum { MOST_STEPS = 1 << 20 };
 
 /* The ranks that the numbers of these digits span: the largest of them. */
 static int64_t reach(const pgr_digit *digits, int32_t count) {

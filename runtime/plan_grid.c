@@ -252,12 +252,29 @@ static void product_text(const grid_form *form, int view, char *out, size_t byte
         snprintf(out, bytes, "%s = %s = %" PRId64, names, values, product);
 }
 
+/* What a world that fits needs besides, where it does not share its data-parallel ranks out. */
+static const char *proviso(const grid_form *form, int64_t world) {
+    grid_form tried = *form;
+    pgr_spec changed = *form->spec; /* nothing in it is freed */
+    tried.spec = &changed;
+    if (fits(&tried, world, true))
+        return "";
+    changed.parallel.hybrid_cp = false;
+    if (fits(&tried, world, true))
+        return ", without hybrid_cp";
+    changed.parallel.hybrid_cp = form->spec->parallel.hybrid_cp;
+    changed.parallel.optimizer_instances = 1;
+    if (fits(&tried, world, true))
+        return ", with optimizer_instances = 1";
+    return ", with optimizer_instances = 1 and without hybrid_cp";
+}
+
 static void worlds_help(const grid_form *form, char *help, size_t bytes) {
     int64_t only, unit = unit_of(form, &only);
     help[0] = '\0';
     if (only > 0) {
         if (fits(form, only, false))
-            snprintf(help, bytes, "the size that fits is %" PRId64, only);
+            snprintf(help, bytes, "the size that fits is %" PRId64 "%s", only, proviso(form, only));
         return;
     }
     if (unit == 0)
@@ -266,11 +283,16 @@ static void worlds_help(const grid_form *form, char *help, size_t bytes) {
     int64_t below = next_world(form, under == form->world ? under - unit : under, -unit);
     if (!__builtin_add_overflow(under, unit, &over))
         above = next_world(form, over, unit);
+    if (below > 0 && above > 0 && *proviso(form, above) != '\0')
+        above = 0;
+    if (below > 0 && above > 0 && *proviso(form, below) != '\0')
+        below = 0;
     if (below > 0 && above > 0)
         snprintf(help, bytes, "the nearest sizes that fit are %" PRId64 " and %" PRId64, below,
                  above);
     else if (below + above > 0)
-        snprintf(help, bytes, "the nearest size that fits is %" PRId64, below + above);
+        snprintf(help, bytes, "the nearest size that fits is %" PRId64 "%s", below + above,
+                 proviso(form, below + above));
 }
 
 /* Views with more than one open size; false where there are some. */

@@ -162,9 +162,12 @@ static uint32_t broken_by_world(const pgr_layout *l) {
 }
 
 /* PG028 and PG048; ranks that are not known are 0, which anything divides. */
-static bool shares_broken(const pgr_layout *l) {
+static uint32_t broken_by_shares(const pgr_layout *l) {
+    const pgr_spec *s = l->spec;
     int64_t ranks = l->dense[PGR_DP] * l->dense[PGR_CP];
-    return !pgr_shares_fit(l->spec, ranks, l->spec->parallel.expert_view ? l->expert[PGR_DP] : 0);
+    int64_t edp = s->parallel.expert_view ? l->expert[PGR_DP] : 0;
+    bool instances = pgr_instances_fit(s, ranks, edp);
+    return (instances ? 0 : PGR_PG028) | (pgr_hybrid_fits(s, ranks) ? 0 : PGR_PG048);
 }
 
 bool pgr_layout_needs_dp(const pgr_layout *l) {
@@ -225,8 +228,7 @@ pgr_layout pgr_layout_of(const pgr_spec *spec, int64_t world_size) {
         l.broken |= PGR_PG013;
     else if (l.dense_missing || l.expert_missing || pgr_layout_needs_dp(&l))
         l.broken |= PGR_PG014;
-    if (shares_broken(&l))
-        l.broken |= PGR_SHARES;
+    l.broken |= broken_by_shares(&l);
     if (spec->parallel.vpp != PGR_NIL && l.dense[PGR_PP] == 1)
         l.broken |= PGR_PG017;
     return l;

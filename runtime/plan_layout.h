@@ -28,7 +28,8 @@ enum {
     PGR_PG017 = 1u << 7,
     PGR_PG018 = 1u << 8,
     PGR_PG019 = 1u << 9,
-    PGR_SHARES = 1u << 10 /* PG028 or PG048 */
+    PGR_PG028 = 1u << 10,
+    PGR_PG048 = 1u << 11
 };
 
 /* Everything the rules talk about. A size that is not known is 0. */
@@ -105,8 +106,10 @@ void pgr_plan_parts(const pgr_spec *spec, pgr_plan *plan, pgr_problems *found);
  * a value beyond 2^32. */
 void pgr_plan_divisors(int64_t value, char *text, size_t bytes);
 
-/* Whether the data-parallel ranks share the optimizer's instances and the hybrid groups out: PG028
- * and PG048. */
+/* Whether the data-parallel ranks share the optimizer's instances out (PG028), and the hybrid
+ * groups (PG048); and both. */
+bool pgr_instances_fit(const pgr_spec *spec, int64_t data_ranks, int64_t expert_data_ranks);
+bool pgr_hybrid_fits(const pgr_spec *spec, int64_t data_ranks);
 bool pgr_shares_fit(const pgr_spec *spec, int64_t data_ranks, int64_t expert_data_ranks);
 
 /* ---- ways out (plan_mend.c) ----

@@ -7,10 +7,17 @@
 #include <stdio.h>
 #include <string.h>
 
-bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
+bool pgr_instances_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
     int64_t instances = s->parallel.optimizer_instances;
-    return instances >= 1 && data_ranks % instances == 0 && expert_data_ranks % instances == 0 &&
-           !(s->parallel.hybrid_cp && data_ranks % 2 != 0);
+    return instances >= 1 && data_ranks % instances == 0 && expert_data_ranks % instances == 0;
+}
+
+bool pgr_hybrid_fits(const pgr_spec *s, int64_t data_ranks) {
+    return !s->parallel.hybrid_cp || data_ranks % 2 == 0;
+}
+
+bool pgr_shares_fit(const pgr_spec *s, int64_t data_ranks, int64_t expert_data_ranks) {
+    return pgr_instances_fit(s, data_ranks, expert_data_ranks) && pgr_hybrid_fits(s, data_ranks);
 }
 
 /* The keys that a size of the plan comes from. */

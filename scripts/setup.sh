@@ -10,11 +10,12 @@ die() {
     exit 1
 }
 
-# packages run|tests - the names in packages.txt; "run" stops before the tests' part.
+# packages run|bundle|tests - the names in packages.txt, up to the end of that part.
 packages() {
     local line
     while read -r line; do
         case $line in
+        '# bundle') [ "$1" != run ] || return 0 ;;
         '# tests') [ "$1" = tests ] || return 0 ;;
         '' | '#'*) ;;
         *) echo "$line" ;;
@@ -31,7 +32,7 @@ missing_packages() {
     done
 }
 
-# install_packages run|tests - installs what is missing, and touches neither apt nor the network
+# install_packages run|bundle|tests - installs what is missing, and touches neither apt nor the network
 # where nothing is.
 install_packages() {
     local missing log as_root=()

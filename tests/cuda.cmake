@@ -55,6 +55,18 @@ if(PGRUN_WITH_CUDA)
   add_dependencies(device_test pgrun_fake_cuda pgrun_fake_driver)
   set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
-  set_tests_properties(cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+  add_executable(cuda_groups_test cuda/groups_test.c)
+  target_include_directories(cuda_groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
+  target_link_libraries(cuda_groups_test PRIVATE pgrun_core)
+  add_test(NAME cuda/groups
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:cuda_groups_test>)
+  # The module itself: machine code and PTX for each GPU that it was built for.
+  if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "^[0-9;]+$")
+    add_test(NAME cuda/architectures
+             COMMAND lua5.4 ${CMAKE_CURRENT_SOURCE_DIR}/cuda/architectures.lua
+                     $<TARGET_FILE:pgrun_cuda> ${CMAKE_CUDA_ARCHITECTURES})
+    set_tests_properties(cuda/architectures PROPERTIES LABELS cuda TIMEOUT 20)
+  endif()
+  set_tests_properties(cuda/groups cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
 endif()

@@ -12,3 +12,11 @@ if(NOT PGRUN_SANITIZE)
   add_test(NAME install_chroot COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/chroot.sh ${PROJECT_SOURCE_DIR})
   set_tests_properties(install_chroot PROPERTIES LABELS "install;check" TIMEOUT 180 SKIP_RETURN_CODE 77)
 endif()
+
+# The relocatable folder, in a root that has nothing else. One preset is enough here too.
+if(NOT PGRUN_SANITIZE)
+  add_test(NAME install_bundle
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/bundle.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+  set_tests_properties(install_bundle PROPERTIES LABELS "install;mpi" TIMEOUT 300 PROCESSORS 2
+                       SKIP_RETURN_CODE 77)
+endif()

@@ -132,9 +132,8 @@ static void printing(const char *what, pgr_groups *groups, FILE *out) {
     printf("%s, %d ranks, %" PRId32
            " families: json %.3f s (%.1f MB), plain loop %.3f s (%.1f MB), json / plain "
            "%.2f; csv %.3f s; summary %.2f ms\n",
-           what, WORLD, groups->family_count, json, (double)json_bytes(groups) / 1e6, loop, (double)bytes / 1e6,
-           json / loop,
-           median(seconds[2]), median(seconds[3]) * 1e3);
+           what, WORLD, groups->family_count, json, (double)json_bytes(groups) / 1e6, loop,
+           (double)bytes / 1e6, json / loop, median(seconds[2]), median(seconds[3]) * 1e3);
 }
 
 static void print_all(FILE *out) {

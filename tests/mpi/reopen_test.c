@@ -1,7 +1,7 @@
 /* reopen_test.c - groups that are opened and closed a hundred times leave nothing behind: no
  * communicator of MPI, no file descriptor, no memory. It links MPI to look at its handles.
  *
- *   mpirun -n 8 reopen_test        prints a line per measure from rank 0 */
+ *   mpirun -n 4 reopen_test        prints a line per measure from rank 0 */
 #include "comm.h"
 
 #include <dirent.h>

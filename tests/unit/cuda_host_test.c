@@ -174,33 +174,43 @@ static void test_fill(void **state) {
     }
 }
 
+static void check_bias(pgr_dtype dtype, int64_t cols, int64_t ld, int64_t lane_count) {
+    enum { ROWS = 5 };
+    uint8_t *got = poisoned(ROWS * ld * 4), *want = poisoned(ROWS * ld * 4);
+    uint8_t *bias = poisoned(cols * 4);
+    pgr_fill_args fill = {.out = got,
+                          .dtype = dtype,
+                          .rows = ROWS,
+                          .cols = cols,
+                          .ld = ld,
+                          .random = {1, pgr_random_tensor("y"), 0},
+                          .row_stride = cols};
+    OK(cpu->ops->fill(cpu, &fill, NULL, &error));
+    memcpy(want, got, (size_t)(ROWS * ld * 4));
+    fill.out = bias, fill.rows = 1, fill.origin = 1000;
+    OK(cpu->ops->fill(cpu, &fill, NULL, &error));
+    pgr_bias_args args = {want, bias, ROWS, cols, ld, dtype};
+    OK(cpu->ops->add_bias(cpu, &args, NULL, &error));
+    args.y = got;
+    for (int64_t i = 0; i < lane_count; i++)
+        cuda_add_bias(&args, (cuda_lane){i, lane_count});
+    both_same("bias", got, want, ROWS * ld * 4);
+    free(got), free(want), free(bias);
+}
+
 static void test_add_bias(void **state) {
     (void)state;
-    for (int d = 0; d < 2; d++) {
-        pgr_dtype dtype = d ? PGR_BF16 : PGR_F32;
-        for (size_t l = 0; l < sizeof lanes / sizeof *lanes; l++) {
-            uint8_t *got = poisoned(5 * 40 * 4), *want = poisoned(5 * 40 * 4), bias[37 * 4];
-            pgr_random random = {1, pgr_random_tensor("y"), 0};
-            pgr_fill_args fill = {.out = got,
-                                  .dtype = dtype,
-                                  .rows = 5,
-                                  .cols = 37,
-                                  .ld = 40,
-                                  .random = random,
-                                  .row_stride = 37};
-            OK(cpu->ops->fill(cpu, &fill, NULL, &error));
-            memcpy(want, got, 5 * 40 * 4);
-            fill.out = bias, fill.rows = 1, fill.origin = 1000;
-            OK(cpu->ops->fill(cpu, &fill, NULL, &error));
-            pgr_bias_args args = {want, bias, 5, 37, 40, dtype};
-            OK(cpu->ops->add_bias(cpu, &args, NULL, &error));
-            args.y = got;
-            for (int64_t i = 0; i < lanes[l]; i++)
-                cuda_add_bias(&args, (cuda_lane){i, lanes[l]});
-            both_same("bias", got, want, 5 * 40 * 4);
-            free(got), free(want);
-        }
-    }
+    static const int64_t shapes[][2] = {{37, 40}, {32, 32}, {32, 40}, {40, 41}, {1, 1}};
+    for (int d = 0; d < 2; d++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (size_t l = 0; l < sizeof lanes / sizeof *lanes; l++)
+                check_bias(d ? PGR_BF16 : PGR_F32, shapes[s][0], shapes[s][1], lanes[l]);
+    pgr_bias_args args = {(void *)64, (void *)64, 5, 32, 40, PGR_F32};
+    assert_int_equal(cuda_bias_width(&args), 4);
+    args.dtype = PGR_BF16;
+    assert_int_equal(cuda_bias_width(&args), 8);
+    args.bias = (void *)66;
+    assert_int_equal(cuda_bias_width(&args), 1);
 }
 
 /* Every width that two places allow, with heads and tails of every length. */

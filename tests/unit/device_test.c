@@ -432,16 +432,10 @@ static void test_memory(void) {
         drop(none);
 }
 
-static void test_events(void) {
-    pgr_stream *other = NULL;
-    pgr_event *begin = NULL, *end = NULL;
+static void use_events(pgr_stream *other, pgr_event *begin, pgr_event *end) {
     bool done = false;
     double seconds = -1;
     uint8_t *memory = on_device(NULL, 1 << 20), *want = host(1 << 20);
-    if (!worked(device->ops->stream_create(device, 1, &other, &error), "stream") ||
-        !worked(device->ops->event_create(device, &begin, &error), "event") ||
-        !worked(device->ops->event_create(device, &end, &error), "event"))
-        return;
     if (device->ops->event_elapsed(device, begin, end, &seconds, &error) != PGR_INTERNAL)
         FAIL("the time between events that were never recorded");
     worked(device->ops->event_record(device, begin, stream, &error), "record");
@@ -458,9 +452,21 @@ static void test_events(void) {
     memset(want, 2, 1 << 19);
     memset(want + (1 << 19), 1, 1 << 19);
     expect("two streams", memory, want, 1 << 20);
-    device->ops->event_free(device, begin);
-    device->ops->event_free(device, end);
-    device->ops->stream_free(device, other);
+}
+
+static void test_events(void) {
+    pgr_stream *other = NULL;
+    pgr_event *begin = NULL, *end = NULL;
+    if (worked(device->ops->stream_create(device, 1, &other, &error), "stream") &&
+        worked(device->ops->event_create(device, &begin, &error), "event") &&
+        worked(device->ops->event_create(device, &end, &error), "event"))
+        use_events(other, begin, end);
+    if (end)
+        device->ops->event_free(device, end);
+    if (begin)
+        device->ops->event_free(device, begin);
+    if (other)
+        device->ops->stream_free(device, other);
 }
 
 static void test_refusals(void) {
@@ -486,6 +492,91 @@ static void test_refusals(void) {
     if (device->ops->context_split(device, &context, stream, &error) != PGR_INTERNAL)
         FAIL("6 rows split over cp = 2");
     drop(one);
+}
+
+/* ---- indices that do not fit in 32 bits ---------------------------------------------------- */
+
+/* The last elements of a tensor of more than 2^31, and one in its middle. */
+static void large_fill(void) {
+    enum { WINDOW = 37 };
+    int64_t cols = ((int64_t)1 << 31) + 12345;
+    pgr_random random = {3, pgr_random_tensor("large"), 0};
+    void *memory = NULL;
+    if (!worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, cols * 2, &memory, &error), "4 GiB"))
+        return;
+    pgr_fill_args args = {.out = memory,
+                          .dtype = PGR_BF16,
+                          .rows = 1,
+                          .cols = cols,
+                          .ld = cols,
+                          .random = random,
+                          .origin = 5};
+    if (worked(device->ops->fill(device, &args, stream, &error), "a large fill")) {
+        const int64_t places[] = {0, ((int64_t)1 << 30) + 1, cols - WINDOW};
+        for (int i = 0; i < 3; i++) {
+            pgr_bf16 *got = to_host((pgr_bf16 *)memory + places[i], WINDOW * 2);
+            for (int64_t at = 0; at < WINDOW; at++)
+                if (pgr_bf16_to_f32(got[at]) !=
+                    pgr_random_value(&random, 5 + places[i] + at, PGR_BF16))
+                    FAIL("element %lld of a large fill", (long long)(places[i] + at));
+            free(got);
+        }
+    }
+    drop(memory);
+}
+
+/* Rows of 1 MiB, more than 2^32 bytes of them, split over cp = 2 and back: their first bytes. */
+static void large_context(void) {
+    enum { ROWS = 4099, PADDED = 4100, ROW = 1 << 20 };
+    void *src = NULL, *local = NULL;
+    int64_t bytes = (int64_t)PADDED * ROW;
+    if (worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &src, &error), "4 GiB") &&
+        worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &local, &error), "4 GiB")) {
+        pgr_context_args args = {.src = src,
+                                 .row_bytes = ROW,
+                                 .seq_len = ROWS,
+                                 .padded = PADDED,
+                                 .cp = 2,
+                                 .local_rows = PADDED / 2};
+        for (int row = 0; row < ROWS; row++)
+            worked(device->ops->set(device, (char *)src + (int64_t)row * ROW, (uint8_t)(row % 251),
+                                    64, stream, &error),
+                   "set");
+        for (args.cp_rank = 0; args.cp_rank < 2; args.cp_rank++) {
+            args.dst = (char *)local + args.cp_rank * (PADDED / 2) * ROW;
+            worked(device->ops->context_split(device, &args, stream, &error), "a large split");
+        }
+        context_case as = {ROWS, PADDED, 2, ROW, 1};
+        for (int64_t at = 0; at < PADDED; at++) {
+            int64_t global = place(&as, at / (PADDED / 2), at % (PADDED / 2));
+            uint8_t *got = to_host((char *)local + at * ROW, 1);
+            if (*got != (global < ROWS ? global % 251 : 0))
+                FAIL("row %lld of a large split is %u", (long long)at, *got);
+            free(got);
+        }
+        worked(device->ops->set(device, src, POISON, bytes, stream, &error), "set");
+        args.src = local;
+        args.dst = src;
+        worked(device->ops->context_gather(device, &args, stream, &error), "a large gather");
+        uint8_t *last = to_host((char *)src + (int64_t)(ROWS - 1) * ROW, 1);
+        if (*last != (ROWS - 1) % 251)
+            FAIL("the last row of a large gather is %u", *last);
+        free(last);
+    }
+    if (src)
+        drop(src);
+    if (local)
+        drop(local);
+}
+
+static void test_large(void) {
+    if (getenv("PGRUN_TEST_LARGE")) {
+        large_fill();
+        large_context();
+        return;
+    }
+    printf("skipped: more than 2^31 elements (9 GiB; PGRUN_TEST_LARGE=1 runs them)\n");
+    skips++;
 }
 
 /* ---- all ----------------------------------------------------------------------------------- */
@@ -543,6 +634,7 @@ int main(int count, char **words) {
     test_linear();
     test_capacity();
     test_refusals();
+    test_large();
     device->ops->stream_free(device, stream);
     device->ops->close(device);
     cpu->ops->close(cpu);

@@ -215,6 +215,40 @@ static void parts_are_refused(void **state) {
     pgr_spec_free(&spec);
 }
 
+/* A world that makes the sizes and then breaks PG028 or PG048 is told with what it needs besides.
+ */
+static void worlds_that_need_more(void **state) {
+    (void)state;
+    static const struct {
+        const char *grid;
+        int64_t instances;
+        bool hybrid_cp;
+        const char *help;
+    } cases[] = {
+        {"mine 8", 2, false, "the size that fits is 8, with optimizer_instances = 1"},
+        {"mine 8", 1, true, "the size that fits is 8, without hybrid_cp"},
+        {"mine 8, dp 2", 3, true, "the size that fits is 16, with optimizer_instances = 1"},
+        {"mine 8, dp 3", 3, true, "the size that fits is 24, without hybrid_cp"},
+        {"mine, tp 7", 2, true,
+         "the nearest size that fits is 7, with optimizer_instances = 1 and without hybrid_cp"},
+        {"tp 7, dp", 2, true, "the nearest size that fits is 14"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pgr_spec spec;
+        pgr_plan plan;
+        pgr_diagnostics found = {0};
+        read_form(&spec, 10, cases[i].grid, NULL, NULL);
+        spec.parallel.optimizer_instances = cases[i].instances;
+        spec.parallel.hybrid_cp = cases[i].hybrid_cp;
+        assert_int_equal(pgr_plan_check(&spec, PGR_NIL, &plan, &found), PGR_INVALID);
+        assert_int_equal(found.count, 1);
+        assert_string_equal(found.items[0].rule->code, "PG044");
+        assert_string_equal(found.items[0].help, cases[i].help);
+        pgr_diagnostics_free(&found);
+        pgr_spec_free(&spec);
+    }
+}
+
 /* Products beyond 63 bits, of the sizes and with rank_offset. */
 static void sizes_that_do_not_fit(void **state) {
     (void)state;
@@ -395,6 +429,7 @@ int main(void) {
         cmocka_unit_test(default_families_of_a_grid),
         cmocka_unit_test(grids_are_refused),
         cmocka_unit_test(parts_are_refused),
+        cmocka_unit_test(worlds_that_need_more),
         cmocka_unit_test(sizes_that_do_not_fit),
         cmocka_unit_test(views_need_a_grid),
         cmocka_unit_test(the_short_form_is_a_front_end),
