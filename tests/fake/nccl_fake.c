@@ -44,7 +44,8 @@ typedef struct channel {
 } channel;
 
 struct ncclComm {
-    channel *channels; /* of the file */
+    struct ncclComm *next; /* of all: none is freed, tasks still look at them */
+    channel *channels;     /* of the file */
     channel *own;
     int rank, size, parts[RANKS]; /* parts: ranks in the world's channel */
     bool ready, aborted, finalized, absent;
@@ -54,6 +55,14 @@ struct ncclComm {
     struct ncclComm **splitting; /* where a split under way puts its result */
     struct task *waiting;        /* called, but not launched */
 };
+
+static struct ncclComm *all;
+
+static struct ncclComm *comm_make(void) {
+    struct ncclComm *made = calloc(1, sizeof *made);
+    made->next = all;
+    return all = made;
+}
 
 typedef enum kind { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, SEND, RECV } kind;
 
@@ -356,7 +365,7 @@ static ncclResult_t init(ncclComm_t *out, int ranks, int rank, int ids, const nc
     int file = open(path, O_RDWR);
     if (file < 0)
         return ncclSystemError;
-    struct ncclComm *comm = calloc(1, sizeof *comm);
+    struct ncclComm *comm = comm_make();
     comm->channels =
         mmap(NULL, sizeof(channel) * CHANNELS, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     close(file);
@@ -411,7 +420,7 @@ API ncclResult_t ncclCommSplit(ncclComm_t comm, int colour, int key, ncclComm_t 
 static void split_end(struct ncclComm *comm) {
     int at = comm->splits - 1, mine = comm->own->splits[at].colour[comm->rank];
     if (mine != NCCL_SPLIT_NOCOLOR) {
-        struct ncclComm *made = calloc(1, sizeof *made);
+        struct ncclComm *made = comm_make();
         made->channels = comm->channels;
         made->own = comm->channels + 1 + at * RANKS + mine;
         made->ready = true;
@@ -466,7 +475,7 @@ API ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
 
 static ncclResult_t end(ncclComm_t comm, const char *how) {
     tell("%s %s\n", how, comm->name);
-    comm->aborted = true; /* never freed: tasks still look at it */
+    comm->aborted = true;
     return ncclSuccess;
 }
 
