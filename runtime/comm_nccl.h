@@ -13,6 +13,10 @@
 #include "comm.h"
 #include "cuda_queue.h"
 
+#if NCCL_VERSION_CODE < 21800
+#error "pgrun needs nccl.h of NCCL 2.18 or later: PGRUN_NCCL_INCLUDE"
+#endif
+
 /* ---- the library --------------------------------------------------------------------------- */
 
 /* The calls of NCCL 2.18 that are used. */
