@@ -42,3 +42,13 @@ set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
 set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 set(PGRUN_WITH_CUDA ON)
 message(STATUS "libpgrun_cuda.so: CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+
+# NCCL ships no CMake or pkg-config file. Its library is opened at run time, 2.18 or later.
+find_path(PGRUN_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} $ENV{NCCL_HOME}/include
+          DOC "Folder of nccl.h")
+set(PGRUN_WITH_NCCL OFF)
+if(PGRUN_NCCL_INCLUDE)
+  set(PGRUN_WITH_NCCL ON)
+else()
+  message(STATUS "No nccl.h: libpgrun_cuda.so has no communication over NCCL (PGRUN_NCCL_INCLUDE)")
+endif()

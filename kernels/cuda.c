@@ -9,6 +9,12 @@
 #include <string.h>
 
 #include "comm.h"
+#ifdef PGRUN_WITH_NCCL
+#include "comm_nccl.h"
+#define COMM &pgr_nccl_comm_ops
+#else
+#define COMM NULL
+#endif
 
 _Static_assert((int)PGR_CUDA_SUCCESS == (int)cudaSuccess, "cuda_host.h's codes are CUDA's");
 _Static_assert((int)PGR_CUDA_OUT_OF_MEMORY == (int)cudaErrorMemoryAllocation, "the same");
@@ -394,4 +400,5 @@ static const pgr_device_ops cuda_ops = {
 
 /* The module's one symbol, as in cpu.c. */
 extern const pgr_module cuda_module __asm__("pgr_module") __attribute__((visibility("default")));
-const pgr_module cuda_module = {.abi = PGR_MODULE_ABI, .name = "cuda", .device = &cuda_ops};
+const pgr_module cuda_module = {
+    .abi = PGR_MODULE_ABI, .name = "cuda", .comm = COMM, .device = &cuda_ops};

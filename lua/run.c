@@ -177,6 +177,8 @@ static pgr_status open_device(run *state, pgr_error *error) {
         .timeout = state->spec.run.timeout,
         .init_timeout = state->spec.run.init_timeout,
         .share_gpu = state->spec.run.share_gpu,
+        .nccl = state->spec.run.nccl.items,
+        .nccl_count = state->spec.run.nccl.count,
         .cuda_lacks = lacking ? lacks : NULL,
     };
     pgr_status status = pgr_job_open_device(state->job, &args, error);

@@ -1,6 +1,6 @@
 /* comm.c - opening the plan's groups with their identity check. No threads: everything is polled.
  */
-#include "comm.h"
+#include "comm_request.h"
 #include "deadline.h"
 
 #include <stdio.h>
@@ -153,13 +153,15 @@ static pgr_status refuse_second(const pgr_groups *open, pgr_error *error) {
 /* MPI would be given addresses of GPU memory, which it cannot read. The same on every rank. */
 static pgr_status refuse_cuda(const pgr_groups *groups, pgr_error *error) {
     const pgr_device *device = groups->job->device;
-    if (!device || strcmp(device->kind, "cuda") != 0)
+    const pgr_comm_ops *ops = groups->job->comm_ops;
+    if (!device || strcmp(device->kind, "cuda") != 0 || (ops && strcmp(ops->name, "mpi") != 0))
         return PGR_OK;
     for (int64_t i = 0; i < groups->count; i++) {
         if (groups->opened_by[i] >= 0)
             return pgr_error_set(error, PGR_UNSUPPORTED,
                                  "family %s has groups of %lld ranks, and device \"cuda\" has no "
-                                 "communication yet: use run.device = \"cpu\", or groups of one",
+                                 "communication over MPI yet: use run.comm = \"nccl\", or "
+                                 "run.device = \"cpu\"",
                                  groups->items[i].family.name,
                                  (long long)groups->items[i].family.size);
     }
@@ -229,6 +231,18 @@ static bool has_others(const pgr_group *group) {
     return group->size > 1;
 }
 
+/* What run.nccl has for the family, by any spelling of its name; NULL: nothing. */
+static const pgr_nccl_options *nccl_options(const pgr_groups *groups, const pgr_family *family) {
+    const pgr_job *job = groups->job;
+    for (int64_t i = 0; i < job->nccl_count; i++) {
+        pgr_family named;
+        if (pgr_plan_family_find(&groups->plan, job->nccl[i].family, &named, NULL) == PGR_OK &&
+            pgr_family_is(&named, family))
+            return &job->nccl[i];
+    }
+    return NULL;
+}
+
 static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
     pgr_job *job = groups->job;
     pgr_group *group = &groups->items[groups->at];
@@ -243,6 +257,7 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
         .rank = has_others(group) ? group->rank : -1,
         .size = has_others(group) ? group->size : 0,
         .timeout = job->timeout,
+        .nccl = nccl_options(groups, &group->family),
     };
     groups->started = pgr_clock_seconds();
     pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
@@ -298,7 +313,8 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     if (job->device)
         memcpy(own.device, job->device->identity, sizeof own.device);
     int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
-    comm->priority = 1; /* above computation; run.nccl will choose per family */
+    if (comm->priority == 0)
+        comm->priority = 1; /* above computation */
     pgr_status status = stream_open(comm, error);
     if (status == PGR_OK)
         status = ops->buffer_alloc(comm, bytes, (void **)&groups->sent, error);
@@ -434,6 +450,16 @@ static void family_end(pgr_groups *groups) {
 
 /* ---- opening all --------------------------------------------------------------------------- */
 
+static pgr_status request_test(pgr_groups *groups, bool *done, pgr_error *error) {
+    pgr_status status = groups->comm->ops->test(&groups->request, done, error);
+    if (status != PGR_OK) {
+        char text[512];
+        pgr_request_text(&groups->request, text, sizeof text);
+        pgr_error_prefix(error, "opening: %s: ", text);
+    }
+    return status;
+}
+
 /* Moves on by one step; *moved is false where something has to be waited for. */
 static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
     bool done = true;
@@ -463,19 +489,19 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
             status = gather_begin(groups, error);
         break;
     case OPENING_GATHER:
-        status = groups->comm->ops->test(&groups->request, &done, error);
+        status = request_test(groups, &done, error);
         if (status == PGR_OK && done)
             status = gather_end(groups, error);
         if (status == PGR_OK && done)
             status = sums_begin(groups, true, error);
         break;
     case OPENING_WHOLE:
-        status = groups->comm->ops->test(&groups->request, &done, error);
+        status = request_test(groups, &done, error);
         if (status == PGR_OK && done)
             status = sums_begin(groups, false, error);
         break;
     case OPENING_SMALL:
-        status = groups->comm->ops->test(&groups->request, &done, error);
+        status = request_test(groups, &done, error);
         if (status == PGR_OK && done)
             status = sums_check(groups, error);
         if (status == PGR_OK && done)
@@ -535,7 +561,10 @@ pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
             deadline = pgr_deadline_start(groups->job->init_timeout);
             rounds = 0;
         } else if (pgr_deadline_passed(&deadline)) {
-            return open_timeout(groups, error);
+            pgr_status late = open_timeout(groups, error);
+            if (groups->job->comm_ops->leave)
+                groups->job->comm_ops->leave(groups->job, true, NULL);
+            return late;
         }
         if (groups->phase == OPENING_COMM) /* MPI's split runs in a thread of its own */
             pgr_wait_step_asleep(&rounds);
@@ -548,7 +577,10 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (!groups)
         return;
     bool under_way = groups->comm && groups->request.state;
-    groups->job->groups = NULL;
+    pgr_job *job = groups->job;
+    job->groups = NULL;
+    if (job->comm_ops && job->comm_ops->leave)
+        job->comm_ops->leave(job, true, NULL);
     if (groups->comm) {
         if (!under_way) {
             buffers_free(groups);
@@ -587,7 +619,12 @@ pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error) {
             first = first ? first : status;
         }
     }
-    groups->job->groups = NULL;
+    pgr_job *job = groups->job;
+    if (job->comm_ops && job->comm_ops->leave) {
+        pgr_status status = job->comm_ops->leave(job, first != PGR_OK, first ? NULL : error);
+        first = first ? first : status;
+    }
+    job->groups = NULL;
     groups_free(groups);
     return first;
 }

@@ -18,7 +18,7 @@ typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-#define PGR_MODULE_ABI 2u
+#define PGR_MODULE_ABI 3u
 
 typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
 typedef struct pgr_comm_ops pgr_comm_ops;
@@ -73,8 +73,10 @@ typedef struct pgr_job_args {
     pgr_comm_kind comm;
     double timeout, init_timeout; /* seconds without progress */
     bool share_gpu;               /* several ranks may use one GPU */
-    const char *cuda_lacks;       /* what the run needs and the CUDA device does not have yet (see
-                                     pgr_workload_cuda_lacks), or NULL; the same on every rank */
+    const pgr_nccl_options *nccl; /* [nccl_count] run.nccl; must outlive the job */
+    int64_t nccl_count;
+    const char *cuda_lacks; /* what the run needs and the CUDA device does not have yet (see
+                               pgr_workload_cuda_lacks), or NULL; the same on every rank */
 } pgr_job_args;
 
 struct pgr_job {
@@ -89,6 +91,8 @@ struct pgr_job {
     char comm_name[64];    /* "Open MPI 4.1.4", "self" */
     char device_note[512]; /* why "auto" is the CPU; "" where it is not, or was not asked for */
     double timeout, init_timeout;
+    const pgr_nccl_options *nccl; /* [nccl_count], borrowed from pgr_job_args */
+    int64_t nccl_count;
     struct pgr_groups *groups; /* that are open, or being opened; NULL: none. Borrowed */
 };
 
@@ -143,7 +147,8 @@ struct pgr_comm {
     char members[192];         /* their world ranks, for messages; elided where many */
     uint64_t sequence;         /* operations started so far */
     double timeout;            /* seconds without progress in one operation */
-    int32_t priority;          /* of its stream; computation has 0, higher runs first */
+    int32_t priority;          /* of its stream; computation has 0, higher runs first; 0 from
+                                  open_begin: the usual one of communication, 1 */
     pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
                                   overlap with it; NULL in a job without a device */
 };
@@ -171,6 +176,11 @@ struct pgr_comm_ops {
     pgr_status (*open_poll)(pgr_comm *comm, bool *done, pgr_error *error);
     void (*abort)(pgr_comm *comm); /* local: gives it up and frees it, whatever is under way */
     pgr_status (*close)(pgr_comm *comm, pgr_error *error); /* collective; frees it */
+
+    /* Local; NULL: nothing to do. Ends what the communicators of a job share, after they were all
+     * closed. With `abort` it also aborts all communicators, as a job does that cannot go on: they
+     * are good for `abort` alone after that, and no others are opened. */
+    pgr_status (*leave)(pgr_job *job, bool abort, pgr_error *error);
 
     /* Memory that this backend sends from and receives into at full speed. */
     pgr_status (*buffer_alloc)(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error);
@@ -224,7 +234,8 @@ struct pgr_comm_ops {
 
 /* Waits until the request is done, at most comm->timeout seconds without progress: without a part
  * of it being done. Then PGR_TIMEOUT with family, group, members, operation, bytes and sequence
- * number; the request may be waited for again. */
+ * number; the request may be waited for again, but not over NCCL, whose communicators are all
+ * aborted then, as with any error. */
 pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
 
 /* ---- the plan's groups, opened ------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* comm_wait.c - waiting for requests, against a deadline that progress moves. */
 #define _GNU_SOURCE /* sched_getaffinity */
-#include "comm.h"
+#include "comm_request.h"
 #include "deadline.h"
 
 #include <sched.h>
@@ -18,15 +18,17 @@ static int64_t spin_rounds(const pgr_job *job) {
 
 static pgr_status request_timeout(const pgr_request *request, pgr_error *error) {
     const pgr_comm *comm = request->comm;
-    return pgr_error_set(
+    char text[512];
+    pgr_request_text(request, text, sizeof text);
+    pgr_error_set(
         error, PGR_TIMEOUT,
-        "%s number %llu of %lld bytes in family %s, group %lld (world ranks %s): "
-        "world rank %lld waited %g seconds without progress (%llu of its parts were done before); "
-        "a member of the group did not take part, or one part takes longer than that (a larger "
-        "run.timeout waits longer)",
-        request->operation, (unsigned long long)request->sequence, (long long)request->bytes,
-        comm->family, (long long)comm->group, comm->members[0] ? comm->members : "unknown",
-        (long long)comm->job->rank, comm->timeout, (unsigned long long)request->progress);
+        "%s: world rank %lld waited %g seconds without progress (%llu of its parts were done "
+        "before); a member of the group did not take part, or one part takes longer than that (a "
+        "larger run.timeout waits longer)",
+        text, (long long)comm->job->rank, comm->timeout, (unsigned long long)request->progress);
+    if (comm->ops->leave)
+        comm->ops->leave(comm->job, true, NULL);
+    return PGR_TIMEOUT;
 }
 
 pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
@@ -40,9 +42,9 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error) {
         uint64_t progress = request->progress;
         pgr_status status = comm->ops->test(request, &done, error);
         if (status != PGR_OK) {
-            pgr_error_prefix(
-                error, "family %s, group %lld (world ranks %s), operation %llu: ", comm->family,
-                (long long)comm->group, comm->members, (unsigned long long)request->sequence);
+            char text[512];
+            pgr_request_text(request, text, sizeof text);
+            pgr_error_prefix(error, "%s: ", text);
             return status;
         }
         if (done)

@@ -287,25 +287,55 @@ failed:
     return status;
 }
 
+/* Collective. Ranks on GPUs communicate by NCCL unless MPI is asked for. */
+static pgr_status comm_decide(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
+    bool gpu = strcmp(job->device->kind, "cuda") == 0;
+    const pgr_module *module = NULL;
+    if (!gpu || job->size == 1 || args->comm == PGR_COMM_MPI)
+        return PGR_OK;
+    pgr_status status = pgr_module_open("cuda", &module, error);
+    if (status == PGR_OK && !module->comm)
+        status = pgr_error_set(error, PGR_UNSUPPORTED,
+                               "libpgrun_cuda.so was built without nccl.h and has no communication "
+                               "between GPUs: build it with -DPGRUN_NCCL_INCLUDE=FOLDER, or use "
+                               "run.device = \"cpu\"");
+    status = pgr_job_agree(job, status, error);
+    if (status == PGR_OK)
+        job->comm_ops = module->comm;
+    return status;
+}
+
+/* NCCL needs GPUs: it decides what "auto" is. */
+static pgr_status device_decide(job_state *state, const pgr_job_args *args, pgr_error *error) {
+    pgr_job *job = &state->job;
+    pgr_job_args wanted = *args;
+    pgr_device_open_args open = {.local_rank = job->local_rank,
+                                 .local_size = job->local_size,
+                                 .threads = threads_decide(state),
+                                 .rank = job->rank,
+                                 .host = job->host};
+    bool nccl = args->comm == PGR_COMM_NCCL;
+    if (nccl && args->device == PGR_DEVICE_CPU)
+        return pgr_error_set(error, PGR_INVALID,
+                             "run.comm = \"nccl\" needs GPUs: use run.device = \"cuda\", or "
+                             "run.comm = \"mpi\" with run.device = \"cpu\"");
+    if (nccl)
+        wanted.device = PGR_DEVICE_CUDA;
+    pgr_status status = pgr_job_device_decide(job, &wanted, &open, gpu_local_rank(job), error);
+    if (status != PGR_OK && nccl && args->device == PGR_DEVICE_AUTO)
+        pgr_error_prefix(error, "run.comm = \"nccl\" needs ");
+    return status == PGR_OK ? comm_decide(job, args, error) : status;
+}
+
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
-    job_state *state = (job_state *)job;
-    pgr_status status;
     if (job->device)
         return pgr_error_set(error, PGR_INTERNAL, "the job's device is already open");
     job->timeout = args->timeout;
     job->init_timeout = args->init_timeout;
+    job->nccl = args->nccl;
+    job->nccl_count = args->nccl_count;
     job->bootstrap_ops->timeout(job->bootstrap, args->init_timeout);
-    if (args->comm == PGR_COMM_NCCL) {
-        status = pgr_error_set(error, PGR_UNSUPPORTED,
-                               "run.comm = \"nccl\" is not there yet: use \"mpi\" or \"auto\"");
-    } else {
-        pgr_device_open_args open = {.local_rank = job->local_rank,
-                                     .local_size = job->local_size,
-                                     .threads = threads_decide(state),
-                                     .rank = job->rank,
-                                     .host = job->host};
-        status = pgr_job_device_decide(job, args, &open, gpu_local_rank(job), error);
-    }
+    pgr_status status = device_decide((job_state *)job, args, error);
     job->bootstrap_ops->timeout(job->bootstrap, args->timeout);
     return status;
 }

@@ -289,10 +289,6 @@ static void missing_moe(const pgr_spec *spec, char *text, size_t size) {
 }
 
 static void missing_run(const pgr_spec *spec, char *text, size_t size) {
-    if (spec->run.comm == PGR_COMM_NCCL)
-        missing(text, size, "run.comm", NULL);
-    if (spec->run.nccl.count)
-        missing(text, size, "run.nccl", NULL);
     if (spec->run.collectives.count)
         missing(text, size, "run.collectives", NULL);
     if (spec->has_experiment)

@@ -8,9 +8,33 @@ if(PGRUN_WITH_CUDA)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
   target_link_options(pgrun_fake_cuda PRIVATE
-                      -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/module.map)
+                      -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/fake/module.map)
   set_target_properties(pgrun_fake_cuda PROPERTIES OUTPUT_NAME pgrun_cuda
                         LIBRARY_OUTPUT_DIRECTORY ${fake})
+  if(PGRUN_WITH_NCCL)
+    target_sources(pgrun_fake_cuda PRIVATE ${pgrun_nccl_sources})
+    target_compile_definitions(pgrun_fake_cuda PRIVATE PGRUN_WITH_NCCL)
+    target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NCCL_INCLUDE})
+    # NCCL as of 2.28 and, with less in it, as of 2.18.
+    foreach(version 22809 21805)
+      add_library(nccl_fake_${version} MODULE fake/nccl_fake.c)
+      target_compile_definitions(nccl_fake_${version} PRIVATE NCCL_FAKE_VERSION=${version})
+      target_include_directories(nccl_fake_${version} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+                                 ${PGRUN_NCCL_INCLUDE})
+      set_target_properties(nccl_fake_${version} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${fake})
+      add_dependencies(pgrun_fake_cuda nccl_fake_${version})
+    endforeach()
+    add_test(NAME nccl/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_run.sh $<TARGET_FILE:pgrun>)
+    add_test(NAME nccl/faults
+             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_faults.sh $<TARGET_FILE:pgrun>)
+    add_executable(nccl_ops fake/nccl_ops.c)
+    target_link_libraries(nccl_ops PRIVATE pgrun_core)
+    add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
+    add_test(NAME nccl/operations
+             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
+    set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+      ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
+  endif()
   # What `auto` looks for before it opens the module.
   file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c "int pgr_fake_driver = 1;\n")
   add_library(pgrun_fake_driver MODULE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c)

@@ -1,5 +1,5 @@
-/* groups_test.c - two ranks on the stand-in for a GPU: groups that would communicate are refused on
- * every rank, by the call that opens them; groups of one are not. */
+/* groups_test.c - two ranks on the stand-in for a GPU: groups that would communicate over MPI are
+ * refused on every rank, by the call that opens them; groups of one are not. */
 #include <stdio.h>
 #include <string.h>
 
@@ -27,8 +27,11 @@ static pgr_status open_family(pgr_job *job, int64_t tp, pgr_error *error) {
 int main(void) {
     static pgr_error error;
     pgr_job *job;
-    pgr_job_args args = {
-        .device = PGR_DEVICE_CUDA, .timeout = 30, .init_timeout = 30, .share_gpu = true};
+    pgr_job_args args = {.device = PGR_DEVICE_CUDA,
+                         .comm = PGR_COMM_MPI,
+                         .timeout = 30,
+                         .init_timeout = 30,
+                         .share_gpu = true};
     int failures = 0;
     if (pgr_job_open(30, &job, &error) != PGR_OK)
         return printf("FAIL %s\n", error.message), 1;
@@ -38,7 +41,7 @@ int main(void) {
         failures += printf("FAIL groups of one: %s\n", error.message) > 0;
     else if (open_family(job, 2, &error) != PGR_UNSUPPORTED ||
              !strstr(error.message, "family tp has groups of 2 ranks, and device \"cuda\" has no "
-                                    "communication yet"))
+                                    "communication over MPI yet"))
         failures += printf("FAIL groups of two: %s\n", error.message) > 0;
     pgr_job_close(job, NULL);
     return failures > 0;

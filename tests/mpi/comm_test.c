@@ -116,9 +116,10 @@ static void test_modules(void) {
 }
 
 static void test_device(void) {
-    pgr_job_args args = {.comm = PGR_COMM_NCCL, .timeout = 60, .init_timeout = 60};
-    CHECK(pgr_job_open_device(job, &args, &error) == PGR_UNSUPPORTED && !job->device, "nccl");
-    CHECK(strstr(error.message, "run.comm = \"nccl\" is not there yet") == error.message, "%s",
+    pgr_job_args args = {
+        .device = PGR_DEVICE_CPU, .comm = PGR_COMM_NCCL, .timeout = 60, .init_timeout = 60};
+    CHECK(pgr_job_open_device(job, &args, &error) == PGR_INVALID && !job->device, "nccl");
+    CHECK(strstr(error.message, "run.comm = \"nccl\" needs GPUs") == error.message, "%s",
           error.message);
     args.comm = PGR_COMM_AUTO;
     /* Refused on every rank with the same words, whether there is no module, no GPU, or one GPU for

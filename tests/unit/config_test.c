@@ -208,8 +208,6 @@ static void test_not_runnable_is_told_by_name(void **state) {
         {"parallel = {}, moe = { expert_bias = true }", "moe.expert_bias"},
         {"parallel = {}, moe = { pad_to_capacity = true }", "moe.pad_to_capacity"},
         {"parallel = {}, padding = { packed = { 4 } }", "padding.packed"},
-        {"parallel = {}, run = { comm = 'nccl' }", "run.comm"},
-        {"parallel = {}, run = { nccl = { tp = {} } }", "run.nccl"},
         {"parallel = {}, run = { collectives = { 'all_reduce' } }", "run.collectives"},
         {"parallel = {}, experiment = function() end", "experiment"},
     };

@@ -1,0 +1,90 @@
+#!/bin/bash
+# nccl_faults.sh PGRUN - what NCCL may do wrong, on the stand-ins: each ends all ranks with one message
+# and exit status 3, and leaves no communicator that was not aborted or destroyed on the rank that tells it
+# (others may be ended by the job before they know).
+set -u
+program=$1
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export PGRUN_FAKE_OWN_GPU=1 PGRUN_FAKE_NCCL_DIR=$work/shared
+library=$PGRUN_MODULE_PATH/libnccl_fake
+config=$work/two.lua
+echo 'return { parallel = { tp = 2 }, model = { hidden = 64, ffn = 128, seq_len = 32 },
+  run = { workloads = { "mlp" }, iterations = 2, device = "cuda", timeout = 1, init_timeout = 2 } }' >"$config"
+failed=0
+
+# fault TEXT VARIABLE=VALUE... [-- WORD...] - 2 ranks end with status 3 (or $status), TEXT (an extended
+# expression) in the one line of pgrun's.
+fault() {
+    local text=$1 variables=() output got=0 made ended lines speaker
+    shift
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        variables+=("$1")
+        shift
+    done
+    rm -rf "$PGRUN_FAKE_NCCL_DIR"
+    mkdir "$PGRUN_FAKE_NCCL_DIR"
+    output=$(env PGRUN_NCCL_LIBRARY="${library}_22809.so" PGRUN_TEST_TIMEOUT=30 "${variables[@]}" \
+        "$here/../mpirun.sh" 2 "$program" "$config" "${@:2}" 2>&1) || got=$?
+    speaker=$(grep -oE 'rank [0-9]+ (on|waited)' <<<"$output" | head -1 | tr -dc 0-9)
+    made=$(grep -c '^made' "$PGRUN_FAKE_NCCL_DIR/log.${speaker:-0}" 2>/dev/null)
+    ended=$(grep -cE '^(aborted|destroyed)' "$PGRUN_FAKE_NCCL_DIR/log.${speaker:-0}" 2>/dev/null)
+    lines=$(grep -c '^pgrun: error' <<<"$output")
+    if [ "$got" != "${status:-3}" ] || [ "$lines" != 1 ] || [ "${made:-0}" != $((${ended:-0} + ${left:-0})) ] ||
+        ! grep '^pgrun: error' <<<"$output" | grep -qE -- "$text"; then
+        printf 'FAIL %s: status %s, %s messages, %s communicators made and %s ended; wanted "%s" in:\n%s\n' \
+            "${variables[*]} ${*:2}" "$got" "$lines" "$made" "$ended" "$text" "$output"
+        failed=1
+    else
+        printf 'ok %s\n' "${variables[*]} ${*:2}"
+    fi
+}
+
+code='ncclSystemError \(unhandled system error\): planted'
+group='family tp, group 0 \(world ranks 0, 1\)'
+# Each call in turn, on both ranks.
+fault 'ncclGetVersion' PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
+for call in ncclGetUniqueId ncclCommInitRankConfig; do
+    fault "opening family tp with NCCL: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call
+done
+fault "opening family tp with NCCL: rank 0 on .*: ncclCommInitRankScalable: $code" \
+    PGRUN_NCCL_RANKS_PER_ROOT=1 PGRUN_FAKE_NCCL_FAIL=ncclCommInitRankScalable
+for call in ncclCommSplit ncclCommGetAsyncError ncclCommCount ncclCommUserRank; do
+    fault "opening family tp, group 0 \(world ranks 0, 1\): rank [01] on .*: $call: $code" \
+        PGRUN_FAKE_NCCL_FAIL=$call
+done
+fault "all-gather number 1 of 288 bytes in $group: rank 0 on .*: ncclAllGather: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclAllGather
+fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3
+fault "number [0-9]+ of [0-9]+ bytes in $group: rank 1 on .*: ncclCommGetAsyncError: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclCommGetAsyncError:60@1
+fault "closing $group: rank 0 on .*: ncclCommFinalize: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommFinalize
+fault "closing $group: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy
+fault "ending NCCL's world: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy:2
+# On one rank alone, while the other waits for it.
+fault "rank 1 on .*: ncclCommSplit: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommSplit@1
+fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@1
+# Asynchronous errors.
+fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
+    PGRUN_FAKE_NCCL_ASYNC=4
+# A rank that never arrives.
+fault "opening $group: world rank 0 waited 2 seconds without progress in creating the communicator" \
+    PGRUN_FAKE_NCCL_ABSENT=0@1
+fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 seconds without progress" \
+    PGRUN_FAKE_NCCL_ABSENT=4@1
+# An abort that hangs does not keep the message.
+left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3 PGRUN_FAKE_NCCL_STUCK=1
+# Libraries that cannot be used.
+fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
+fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"
+fault 'is NCCL 2.17.1 \(code 21701\): pgrun needs NCCL 2.18 or later' PGRUN_FAKE_NCCL_VERSION=21701
+fault 'run.nccl.tp.traffic_class needs NCCL 2.26 or later, this one is 2.18.5' \
+    PGRUN_NCCL_LIBRARY="${library}_21805.so" -- --set 'run.nccl={ tp = { traffic_class = 1 } }'
+# Two ranks on one GPU.
+status=1 fault 'ranks 0 and 1 share one GPU, GPU-00.* which NCCL does not do: give each rank' \
+    PGRUN_FAKE_OWN_GPU=0 -- --set run.share_gpu=true
+exit $failed
