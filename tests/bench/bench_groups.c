@@ -70,7 +70,7 @@ static int64_t plain(FILE *out, const pgr_groups *groups) {
     for (int32_t f = 0; f < groups->family_count; f++) {
         int64_t size = groups->families[f].size, ranks = size * groups->families[f].count;
         t.buffer[t.used++] = '[';
-        for (int64_t rank = 0; rank < ranks; rank++) {
+        for (int64_t rank = 0, place = 0; rank < ranks; rank++) {
             char digits[24];
             int count = 0;
             int64_t value = rank;
@@ -82,12 +82,14 @@ static int64_t plain(FILE *out, const pgr_groups *groups) {
                 plain_flush(&t);
             if (rank > 0)
                 t.buffer[t.used++] = ',';
-            if (rank % size == 0)
+            if (place == 0)
                 t.buffer[t.used++] = '[';
             while (count > 0)
                 t.buffer[t.used++] = digits[--count];
-            if (rank % size == size - 1)
+            if (++place == size) {
                 t.buffer[t.used++] = ']';
+                place = 0;
+            }
         }
         t.buffer[t.used++] = ']';
     }
