@@ -1,6 +1,7 @@
 /* plan_grid_test.c - the general form: its refusals, and that the short form is a front end to it.
  */
 #include "check.h"
+#include "draw.h"
 #include "plan.h"
 
 #include <setjmp.h>
@@ -281,15 +282,6 @@ static void views_need_a_grid(void **state) {
 }
 
 /* ---- the short form is a front end ---- */
-
-static uint64_t generator_state;
-
-static int64_t draw(int64_t limit) {
-    uint64_t z = generator_state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (int64_t)((z ^ z >> 31) % (uint64_t)limit);
-}
 
 /* The grid that says what the plan of the short form has; one size is left to be inferred. */
 static void write_view(const pgr_view *view, int64_t open, pgr_grid *grid) {

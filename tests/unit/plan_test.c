@@ -1,4 +1,5 @@
 /* plan_test.c - properties of every plan, over random layouts from a fixed seed. */
+#include "draw.h"
 #include "plan.h"
 
 #include <setjmp.h>
@@ -10,36 +11,6 @@
 #include <cmocka.h>
 
 enum { LAYOUTS = 1000, WORLD_MAX = 128 };
-
-static uint64_t generator_state;
-
-/* splitmix64; a number in [0, limit). */
-static int64_t draw(int64_t limit) {
-    uint64_t z = generator_state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return (int64_t)((z ^ z >> 31) % (uint64_t)limit);
-}
-
-/* A divisor of n. */
-static int64_t draw_divisor(int64_t n) {
-    int64_t divisor;
-    do {
-        divisor = 1 + draw(n);
-    } while (n % divisor != 0);
-    return divisor;
-}
-
-static void draw_order(char *order) {
-    const char *axes[] = {"tp", "cp", "ep", "dp", "pp"};
-    for (int i = 4; i > 0; i--) {
-        int64_t j = draw(i + 1);
-        const char *other = axes[i];
-        axes[i] = axes[j];
-        axes[j] = other;
-    }
-    snprintf(order, PGR_NAME_MAX, "%s-%s-%s-%s-%s", axes[0], axes[1], axes[2], axes[3], axes[4]);
-}
 
 /* Up to three levels whose product is cp. */
 static void draw_levels(pgr_spec *spec) {

@@ -1,5 +1,5 @@
 /* state_holds_test.c - the layers, experts and shards of a rank, also of the general grid. */
-#include "state.h"
+#include "state_cases.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,61 +9,12 @@
 
 #include <cmocka.h>
 
-/* One layout, with room for the lists that a spec owns. */
-typedef struct layout {
-    pgr_spec spec;
-    pgr_plan plan;
-} layout;
-
 static void set_stages(layout *l, const int64_t *items, int64_t count) {
     int64_t *copy = malloc((size_t)count * sizeof *copy);
     assert_non_null(copy);
     memcpy(copy, items, (size_t)count * sizeof *copy);
     free(l->spec.parallel.stage_layers.items);
     l->spec.parallel.stage_layers = (pgr_list){count, copy};
-}
-
-static void plan_layout(layout *l, int64_t world) {
-    static pgr_error error;
-    if (pgr_plan_create(&l->spec, world, &l->plan, &error) != PGR_OK)
-        fail_msg("%s", error.message);
-}
-
-/* The 16 GPUs of vLLM's docstring: tp 2, pp 4, and so dp 2. */
-static void sixteen(layout *l) {
-    pgr_spec_init(&l->spec);
-    l->spec.parallel.tp = 2;
-    l->spec.parallel.pp = 4;
-}
-
-static pgr_state state_of(const layout *l, int64_t rank) {
-    static pgr_error error;
-    pgr_state state;
-    if (pgr_state_create(&l->plan, &l->spec, rank, &state, &error) != PGR_OK)
-        fail_msg("%s", error.message);
-    return state;
-}
-
-static pgr_state_group group_of(const pgr_state *state, const char *family) {
-    pgr_state_group group;
-    assert_int_equal(pgr_state_group_find(state, family, &group, NULL), PGR_OK);
-    return group;
-}
-
-/* The group's name says its family and all its members. */
-static void is_named(const layout *l, int64_t rank, const char *family, const char *want) {
-    pgr_state state = state_of(l, rank);
-    pgr_state_group group = group_of(&state, family);
-    char name[256];
-    assert_int_equal(pgr_state_group_name(&group, name, sizeof name), strlen(want));
-    assert_string_equal(name, want);
-}
-
-static void refused(pgr_status status, pgr_status want, const pgr_error *error, const char *part) {
-    assert_int_equal(status, want);
-    assert_int_equal(error->status, want);
-    if (strstr(error->message, part) == NULL)
-        fail_msg("\"%s\" does not say \"%s\"", error->message, part);
 }
 
 /* ---- what the rank holds ---- */
