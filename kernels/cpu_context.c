@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "context.h"
 #include "cpu.h"
 
 /* A run of local rows that lies in one piece of the padded sequence. */
@@ -21,31 +22,13 @@ static int rank_pieces(const pgr_context_args *args, int64_t cp_rank, piece piec
     return 2;
 }
 
-static pgr_status check(const pgr_context_args *args, pgr_error *error) {
-    if (args->cp < 1 || args->row_bytes < 0 || args->seq_len < 0 || args->padded < args->seq_len ||
-        (args->cp > 1 && args->padded % (2 * args->cp) != 0))
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "a sequence of %" PRId64 " rows padded to %" PRId64
-                             " cannot be split over cp = %" PRId64
-                             ": it must be a multiple of %" PRId64,
-                             args->seq_len, args->padded, args->cp, 2 * args->cp);
-    return PGR_OK;
-}
-
 pgr_status pgr_cpu_context_split(pgr_device *device, const pgr_context_args *args,
                                  pgr_stream *stream, pgr_error *error) {
     (void)device, (void)stream;
-    pgr_status status = check(args, error);
+    pgr_status status = pgr_context_check_split(args, error);
     if (status != PGR_OK)
         return status;
     int64_t end = args->local_begin + args->local_rows;
-    if (args->cp_rank < 0 || args->cp_rank >= args->cp || args->local_begin < 0 ||
-        args->local_rows < 0 || end > args->padded / args->cp)
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "local rows %" PRId64 " to %" PRId64 " of cp rank %" PRId64
-                             " are outside of its %" PRId64 " rows (cp = %" PRId64 ")",
-                             args->local_begin, end, args->cp_rank, args->padded / args->cp,
-                             args->cp);
     piece pieces[2];
     int count = rank_pieces(args, args->cp_rank, pieces);
     char *dst = args->dst;
@@ -71,7 +54,7 @@ pgr_status pgr_cpu_context_split(pgr_device *device, const pgr_context_args *arg
 pgr_status pgr_cpu_context_gather(pgr_device *device, const pgr_context_args *args,
                                   pgr_stream *stream, pgr_error *error) {
     (void)device, (void)stream;
-    pgr_status status = check(args, error);
+    pgr_status status = pgr_context_check(args, error);
     if (status != PGR_OK)
         return status;
     char *dst = args->dst;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "context.h"
 #include "cuda.h"
 
 static pgr_status dtype_check(pgr_dtype dtype, const char *what, pgr_error *error) {
@@ -42,36 +43,10 @@ pgr_status pgr_cuda_add_bias(pgr_device *device, const pgr_bias_args *args, pgr_
 
 /* ---- context ------------------------------------------------------------------------------- */
 
-static pgr_status context_check(const pgr_context_args *args, pgr_error *error) {
-    if (args->cp < 1 || args->row_bytes < 0 || args->seq_len < 0 || args->padded < args->seq_len ||
-        (args->cp > 1 && args->padded % (2 * args->cp) != 0))
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "a sequence of %" PRId64 " rows padded to %" PRId64
-                             " cannot be split over cp = %" PRId64
-                             ": it must be a multiple of %" PRId64,
-                             args->seq_len, args->padded, args->cp, 2 * args->cp);
-    return PGR_OK;
-}
-
-static pgr_status split_check(const pgr_context_args *args, pgr_error *error) {
-    pgr_status status = context_check(args, error);
-    if (status != PGR_OK)
-        return status;
-    int64_t end = args->local_begin + args->local_rows;
-    if (args->cp_rank < 0 || args->cp_rank >= args->cp || args->local_begin < 0 ||
-        args->local_rows < 0 || end > args->padded / args->cp)
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "local rows %" PRId64 " to %" PRId64 " of cp rank %" PRId64
-                             " are outside of its %" PRId64 " rows (cp = %" PRId64 ")",
-                             args->local_begin, end, args->cp_rank, args->padded / args->cp,
-                             args->cp);
-    return PGR_OK;
-}
-
 pgr_status pgr_cuda_context_split(pgr_device *device, const pgr_context_args *args,
                                   pgr_stream *stream, pgr_error *error) {
     cuda_device *cuda;
-    pgr_status status = split_check(args, error);
+    pgr_status status = pgr_context_check_split(args, error);
     if (status != PGR_OK || args->local_rows == 0 || args->row_bytes == 0)
         return status;
     status = pgr_cuda_enter(device, stream, &cuda, &stream, error);
@@ -85,7 +60,7 @@ pgr_status pgr_cuda_context_split(pgr_device *device, const pgr_context_args *ar
 pgr_status pgr_cuda_context_gather(pgr_device *device, const pgr_context_args *args,
                                    pgr_stream *stream, pgr_error *error) {
     cuda_device *cuda;
-    pgr_status status = context_check(args, error);
+    pgr_status status = pgr_context_check(args, error);
     if (status != PGR_OK || args->seq_len == 0 || args->row_bytes == 0)
         return status;
     status = pgr_cuda_enter(device, stream, &cuda, &stream, error);
