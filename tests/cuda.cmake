@@ -77,6 +77,8 @@ if(PGRUN_WITH_CUDA)
     target_include_directories(${program} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
     target_link_libraries(${program} PRIVATE pgrun_core)
   endforeach()
+  add_executable(gpu_devices cuda/devices.c)
+  target_link_libraries(gpu_devices PRIVATE pgrun_core)
   add_test(NAME cuda/bench
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/bench.sh $<TARGET_FILE:gpu_bench_fake>)
   set_tests_properties(cuda/bench PROPERTIES LABELS "unit;cuda" TIMEOUT 120
