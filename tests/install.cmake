@@ -20,3 +20,11 @@ if(NOT PGRUN_SANITIZE)
   set_tests_properties(install_bundle PROPERTIES LABELS "install;mpi" TIMEOUT 300 PROCESSORS 2
                        SKIP_RETURN_CODE 77)
 endif()
+
+# The bundle with gpu-test and gpu-bench, in such a root: without a GPU, and with the stand-in for one.
+if(PGRUN_WITH_NCCL AND NOT PGRUN_SANITIZE)
+  add_test(NAME install_gpu
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/gpu.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
+  set_tests_properties(install_gpu PROPERTIES LABELS "install;mpi;cuda" TIMEOUT 300 PROCESSORS 2
+                       SKIP_RETURN_CODE 77)
+endif()

@@ -12,24 +12,16 @@ trap 'echo "bundle.sh: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 unset PGRUN_MODULE_PATH LD_LIBRARY_PATH
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
-# Another root with /proc, /dev and /sys, and no mount left behind.
-within=(unshare --mount --pid --fork --kill-child)
-[ "$(id -u)" = 0 ] || within+=(--map-root-user)
-if ! "${within[@]}" mount --rbind /dev /dev 2>"$work/said"; then
-    echo "skipped: ${within[*]}: $(cat "$work/said")"
-    exit 77
-fi
-if ! command -v patchelf >/dev/null; then
-    echo "skipped: patchelf is not installed"
-    exit 77
-fi
+# shellcheck source=tests/install/root.sh
+. "$source/tests/install/root.sh"
+can_change_root
 
 "$source/scripts/bundle" --build "$build" "$work/made/pgrun-bundle" | tee "$work/said"
 floor=$(sed -n 's/^needs glibc \([0-9.]*\) or later.*/\1/p' "$work/said")
 [[ $floor == 2.* ]]
 
-root=$work/root
-mkdir -p "$root"/{opt,tmp,proc,dev,sys,bin,site}
+make_root readlink env timeout sleep
+mkdir "$root/site"
 tar -C "$root/opt" -xzf "$work/made/pgrun-bundle.tar.gz"
 rm -r "$work/made"
 mv "$root/opt/pgrun-bundle" "$root/opt/pg run" # a blank, since homes have them
@@ -41,16 +33,6 @@ for file in README.md LICENSE START.txt configs/quickstart.lua bin/{mpirun,orted
     [ -s "$bundle/$file" ]
 done
 
-# The system of that root: a shell, four programs, and the family of libc.
-interpreter=$(patchelf --print-interpreter /bin/sh)
-family=$(dirname "$(ldd /bin/sh | awk '$1 == "libc.so.6" { print $3 }')")
-cp -L /bin/sh "$(command -v readlink)" "$(command -v env)" "$(command -v timeout)" "$(command -v sleep)" \
-    "$root/bin/"
-mkdir -p "$root$family" "$root$(dirname "$interpreter")"
-for name in c m mvec dl rt pthread util resolv; do
-    find "$family" -maxdepth 1 -name "lib$name.so.[0-9]*" -exec cp -L {} "$root$family/" \;
-done
-cp -L "$interpreter" "$root$interpreter"
 # What Open MPI asks of a remote shell, on this host and with nothing in the environment.
 cat >"$root/bin/remote" <<'END'
 #!/bin/sh
@@ -61,24 +43,6 @@ chmod +x "$root/bin/remote"
 # What a cluster's environment may lead to.
 echo "no library" >"$root/site/libmpi.so.40"
 cp "$root/site/libmpi.so.40" "$root/site/libopen-rte.so.40"
-
-# inside COMMAND - a line of shell in that root.
-inside() {
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    "${within[@]}" /bin/bash -c '
-        mount --rbind /dev "$1/dev" && mount --rbind /sys "$1/sys" && mount -t proc proc "$1/proc" &&
-            exec chroot "$1" /bin/env -i PATH=/bin \
-                OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 /bin/sh -c "$2"' - "$root" "$1"
-}
-
-# gives TEXT COMMAND - the line of shell ends well and says TEXT.
-gives() {
-    echo "+ $2"
-    inside "$2" >"$work/out" 2>&1 && grep -qF -- "$1" "$work/out" && return
-    printf '%s\nfailed, or was without "%s":\n' "$2" "$1" >&2
-    cat "$work/out" >&2
-    return 1
-}
 
 # Every file finds every library, in the bundle or in the family of libc; NVIDIA's are the machine's.
 ours="=> /opt/pg run/(libexec/../)?lib/"
