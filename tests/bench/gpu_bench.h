@@ -76,7 +76,8 @@ pgr_status gpu_measure(gpu_bench *bench, gpu_action *actions, int count, pgr_err
 void gpu_measure_open(gpu_bench *bench);
 void gpu_measure_close(gpu_bench *bench);
 
-/* How many operands of so many bytes a pool must have for a call to find its own cold. */
+/* How many operands of so many bytes a pool must have for a call to find its own cold; at least
+ * two. */
 int64_t gpu_slots(const gpu_bench *bench, int64_t bytes);
 
 /* Device memory; PGR_LIMIT where there is none left. gpu_free takes NULL. */

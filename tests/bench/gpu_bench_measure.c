@@ -21,7 +21,7 @@ void gpu_must(pgr_status status, const pgr_error *error) {
 int64_t gpu_slots(const gpu_bench *bench, int64_t bytes) {
     int64_t pool = GPU_POOL_OF_L2 * bench->facts.l2_bytes;
     int64_t slots = bytes > 0 ? (pool + bytes - 1) / bytes : 1;
-    return slots > 1 ? slots : 1;
+    return slots > 2 ? slots : 2;
 }
 
 pgr_status gpu_alloc(gpu_bench *bench, int64_t bytes, void *out, pgr_error *error) {
