@@ -76,12 +76,12 @@ says 42 "^linear .* 7\.25 "
 ends 0 "/opt/pgrun-bundle/bin/gpu-bench --tiny --rounds 2 --only context"
 says 1 "^# torch    skip: python3"
 
-# What the module does not have yet: these fail and say so. Empty once it has it all.
+# What the module does not have yet: these fail or are left out, and say so. Empty once it has it all.
 pending=" router-oracle quickstart-1 quickstart-1-bf16 quickstart-8-on-one nccl-tp-2 nccl-cp-2 "
 
 # passed NAME - that test is ok, or pending.
 passed() {
-    if [[ $pending == *" $1 "* ]] && grep -A 3 "^FAILED  $1: " "$work/out" | grep -E " yet|cannot read cuda"; then
+    if [[ $pending == *" $1 "* ]] && grep -EA 3 "^(FAILED|skip) +$1[: ]" "$work/out" | grep -E " yet|cannot read cuda"; then
         return
     fi
     says 1 "^ok      $1 \([0-9]+ s\)$"
@@ -107,16 +107,27 @@ fi
 cp "$build/fake/libnccl_fake_22809.so" "$root/opt/libnccl.so.2"
 fake="PGRUN_FAKE_GPUS=2 PGRUN_FAKE_NCCL_DIR=/nccl PGRUN_NCCL_LIBRARY=/opt/libnccl.so.2"
 fake="$fake PGRUN_MODULE_PATH=/opt/pgrun-bundle/lib/pgrun" # where the stand-in of NCCL looks for CUDA's
-inside "$path $fake /opt/pgrun-bundle/bin/gpu-test" >"$work/out" 2>&1 || [ -n "$pending" ]
+inside "$path $fake /opt/pgrun-bundle/bin/gpu-test --only nccl" >"$work/out" 2>&1 || [ -n "$pending" ]
 says 2 "^# device   cuda: Stand-in GPU"
 for name in nccl-operations nccl-tp-2 nccl-cp-2; do
     passed "$name"
 done
 
-# A GPU that fails: the exit status says so, and the log is shown.
-ends 1 "PGRUN_FAKE_FAIL=cudaMemcpyAsync:5 /opt/pgrun-bundle/bin/gpu-test"
+# A GPU that fails, and a checker that finds something: the exit status says so, and the logs are shown.
+cat >"$root/opt/python/bin/compute-sanitizer" <<'END'
+#!/bin/sh
+case $2 in
+memcheck) echo "========= Invalid __global__ write of size 4 bytes" && exit 9 ;;
+*) echo "========= Error: Device not supported" && exit 1 ;;
+esac
+END
+chmod +x "$root/opt/python/bin/compute-sanitizer"
+ends 1 "$path PGRUN_FAKE_FAIL=cudaMemcpyAsync:5 /opt/pgrun-bundle/bin/gpu-test --only device,memcheck,racecheck"
 says 1 "^FAILED  device: exit status 1 "
 says 1 "^ +\| FAIL .*cudaMemcpyAsync"
+says 1 "^FAILED  memcheck: exit status 9 "
+says 1 "^skip    racecheck \(.*Device not supported\)"
+says 0 "^(ok|FAILED|skip) +(quick|router|staged|nccl)"
 # No time: what is left out is told.
 ends 0 "/opt/pgrun-bundle/bin/gpu-test --limit 0"
 [ "$(grep -c "^skip " "$work/out")" -ge 8 ]
