@@ -2,7 +2,7 @@
  * layers against bare cuBLASLt, padding and split against a device copy. scripts/gpu-bench runs it.
  *
  *   gpu_bench [--only router,linear,context] [--quick] [--tiny] [--rounds N] [--json FILE]
- *             [--torch FILE] [--list]
+ *             [--torch FILE] [--limit SECONDS] [--list]
  *
  * --list prints the cases that PyTorch is asked for, a key a line; --torch reads such keys, each
  * with the microseconds that PyTorch took (gpu_torch.py); --tiny has shapes for the stand-in for a
@@ -128,7 +128,7 @@ static void print_footer(const gpu_bench *bench) {
 static _Noreturn void wrong(const char *what, const char *value) {
     fprintf(stderr,
             "gpu_bench: %s%s\nusage: gpu_bench [--only router,linear,context] [--quick] [--tiny] "
-            "[--rounds N] [--json FILE] [--torch FILE] [--list]\n",
+            "[--rounds N] [--json FILE] [--torch FILE] [--limit SECONDS] [--list]\n",
             what, value);
     exit(2);
 }
@@ -189,6 +189,8 @@ static void read_words(gpu_bench *bench, char **words, bool *wanted) {
             wrong("unknown, or without its value: ", word);
         else if (strcmp(word, "--only") == 0)
             read_only(value, wanted), words++;
+        else if (strcmp(word, "--limit") == 0)
+            bench->limit = atof(value), words++;
         else if (strcmp(word, "--rounds") == 0)
             bench->rounds = atoi(value), words++;
         else if (strcmp(word, "--json") == 0)
@@ -203,7 +205,8 @@ static void read_words(gpu_bench *bench, char **words, bool *wanted) {
 }
 
 int main(int count, char **words) {
-    static gpu_bench bench = {.rounds = 31};
+    static gpu_bench bench = {.rounds = 31, .limit = -1};
+    double started = pgr_clock_seconds();
     bool wanted[PARTS] = {true, true, true};
     (void)count;
     read_words(&bench, words + 1, wanted);
@@ -213,6 +216,8 @@ int main(int count, char **words) {
         gpu_measure_open(&bench);
         measure_rates(&bench);
         print_header(&bench);
+        if (bench.limit >= 0)
+            bench.end = started + bench.limit;
     }
     for (int i = 0; i < PARTS; i++)
         if (wanted[i])

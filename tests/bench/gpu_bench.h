@@ -44,6 +44,8 @@ typedef struct gpu_bench {
     bool quick;    /* few shapes */
     bool tiny;     /* shapes that the stand-in for a GPU can do: numbers mean nothing */
     bool stand_in; /* it is one */
+    double limit;  /* seconds, negative: none */
+    double end;    /* pgr_clock_seconds() after which rows are left out; 0: never */
     int rounds;    /* of each measurement; the median of so many is taken */
     gpu_facts facts;
     double copy_rate;  /* bytes read and written per second by a large copy of this run */
@@ -65,7 +67,7 @@ typedef struct gpu_action {
 } gpu_action;
 
 /* Measures the actions in turns. Where one cannot be done here (PGR_UNSUPPORTED, PGR_LIMIT), the
- * status and the reason; any other error ends the program.
+ * status and the reason, also where the program's time is over; any other error ends it.
  *
  * A round of an action is as many calls as take 100 us (at most GPU_CALLS_MAX) between two events.
  * Each round starts behind a product that keeps the GPU busy while the host enqueues all of it, so

@@ -131,6 +131,8 @@ static pgr_status run_rounds(gpu_bench *bench, gpu_action *actions, int count, c
 static pgr_status measure(gpu_bench *bench, gpu_action *actions, int count, pgr_error *error) {
     int calls[GPU_ACTIONS_MAX];
     int64_t next = 0;
+    if (bench->end > 0 && pgr_clock_seconds() > bench->end)
+        return pgr_error_set(error, PGR_LIMIT, "the time of --limit is over");
     pgr_status status = PGR_OK;
     for (int a = 0; a < count && status == PGR_OK; a++)
         status = warm_up(bench, &actions[a], &next, &calls[a], error);

@@ -75,6 +75,9 @@ says 42 "^linear .* 7\.25 "
 [ "$(wc -l <"$root/tmp/json")" = 44 ]
 ends 0 "/opt/pgrun-bundle/bin/gpu-bench --tiny --rounds 2 --only context"
 says 1 "^# torch    skip: python3"
+ends 0 "/opt/pgrun-bundle/bin/gpu-bench --limit 0 --tiny --only context"
+says 5 "^(pad|split|gather) .* skip \(the time of --limit is over\)$"
+ends 2 "/opt/pgrun-bundle/bin/gpu-bench --limit"
 
 # What the module does not have yet: these fail or are left out, and say so. Empty once it has it all.
 pending=" router-oracle quickstart-1 quickstart-1-bf16 quickstart-8-on-one nccl-tp-2 nccl-cp-2 "
