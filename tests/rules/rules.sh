@@ -143,6 +143,16 @@ rule_luacheck() {
         offend "$out"
 }
 
+# Shell scripts, where shellcheck is (no test needs it): exit status 77 where it is not.
+rule_shellcheck() {
+    local file out
+    command -v shellcheck >/dev/null || { echo "skipped: shellcheck is not installed"; exit 77; }
+    while read -r file; do
+        out=$(shellcheck -x "$file" 2>&1) || offend "$out"
+    done < <(grep -rlE '^#!/bin/(ba)?sh|^# shellcheck shell=' scripts tests --include='*.sh' --include='[!.]*' |
+        grep -E '^scripts/|\.sh$' | sort)
+}
+
 rule_lines() {
     local file lines
     for file in $(find runtime kernels lua configs tests scripts cmake \

@@ -117,6 +117,15 @@ luacheck)
     plant configs/bad.lua 'x = 1'
     caught 'configs/bad.lua'
     ;;
+shellcheck)
+    command -v shellcheck >/dev/null || exit 77
+    plant scripts/good '#!/bin/sh
+echo "$1"'
+    passed
+    plant tests/bad.sh '#!/bin/sh
+echo $1'
+    caught 'tests/bad.sh line 2'
+    ;;
 lines)
     plant runtime/job.c 'int x;'
     passed
