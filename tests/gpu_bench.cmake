@@ -15,6 +15,11 @@ set_target_properties(gpu_bench PROPERTIES BUILD_WITH_INSTALL_RPATH TRUE
 add_executable(gpu_bench_fake ${gpu_bench} $<TARGET_OBJECTS:pgrun_fake_cuda>)
 target_compile_definitions(gpu_bench_fake PRIVATE PGR_BENCH_LINKED)
 target_link_libraries(gpu_bench_fake PRIVATE $<TARGET_PROPERTY:pgrun_fake_cuda,LINK_LIBRARIES>)
+# The stand-in may have C++ in it.
+get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+if("CXX" IN_LIST languages)
+  set_target_properties(gpu_bench_fake PROPERTIES LINKER_LANGUAGE CXX)
+endif()
 foreach(program gpu_bench gpu_bench_fake)
   target_include_directories(${program} PRIVATE ${CMAKE_SOURCE_DIR}/lua)
   target_include_directories(${program} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})

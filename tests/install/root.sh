@@ -20,6 +20,14 @@ can_change_root() {
     fi
 }
 
+# copy_libraries FILE - what the file is linked with, to the folder of libc.
+copy_libraries() {
+    local name
+    ldd "$1" | sed -n 's/.* => \(\/[^ ]*\).*/\1/p' | while read -r name; do
+        [ -e "$root$family/$(basename "$name")" ] || cp -L "$name" "$root$family/"
+    done
+}
+
 # make_root PROGRAM... - with /bin/sh, these programs and what they are linked with.
 make_root() {
     local program name file
@@ -34,9 +42,7 @@ make_root() {
     for program in sh "$@"; do
         file=$(command -v "$program")
         cp -L "$file" "$root/bin/$program"
-        ldd "$file" | sed -n 's/.* => \(\/[^ ]*\).*/\1/p' | while read -r name; do
-            [ -e "$root$family/$(basename "$name")" ] || cp -L "$name" "$root$family/"
-        done
+        copy_libraries "$file"
     done
 }
 
