@@ -240,7 +240,7 @@ describe("a good run", function()
     assert.equal("bf16", rows.mlp.dtype)
     assert.is_true(rows.mlp.verify.tolerance > 1e-3 and rows.mlp.verify.tolerance < 0.1)
   end)
-  for _, example in ipairs({ "padding-function", "router-capacity", "swiglu-bf16" }) do
+  for _, example in ipairs({ "padding-function", "router-capacity", "router-groups", "swiglu-bf16" }) do
     it("verifies the example " .. example, function()
       local got = run(4, "", "configs/examples/" .. example .. ".lua")
       assert.equal(0, got.status, got.err .. got.out)
