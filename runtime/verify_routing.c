@@ -12,6 +12,9 @@
  * sum with the bias. Of the largest score of the token, so that it is the same for all experts. */
 static const double SLACK = 0x1p-19;
 
+/* What Megatron-Core adds to a sum of scores that it divides by. */
+static const double GUARD = 1e-20;
+
 /* ---- making -------------------------------------------------------------------------------- */
 
 static int64_t group_count(const pgr_router_config *config) {
@@ -57,18 +60,8 @@ void pgr_routing_reference_free(pgr_routing_reference *reference) {
 
 /* ---- one token's scores -------------------------------------------------------------------- */
 
-static double log_sum_exp(const float *logits, int64_t experts) {
-    double most = -INFINITY, sum = 0;
-    for (int64_t e = 0; e < experts; e++)
-        most = fmax(most, logits[e]);
-    for (int64_t e = 0; e < experts; e++)
-        sum += exp(logits[e] - most);
-    return most + log(sum);
-}
-
-static double score_of(pgr_score score, double logit, double log_sum) {
-    if (score == PGR_SOFTMAX)
-        return exp(logit - log_sum);
+/* Of sigmoid and sqrtsoftplus. */
+static double score_of(pgr_score score, double logit) {
     if (score == PGR_SIGMOID)
         return 1 / (1 + exp(-logit));
     return sqrt(logit > 0 ? logit + log1p(exp(-logit)) : log1p(exp(logit))); /* softplus */
@@ -77,12 +70,17 @@ static double score_of(pgr_score score, double logit, double log_sum) {
 void pgr_routing_reference_read(pgr_routing_reference *reference, const float *logits) {
     const pgr_router_config *config = reference->config;
     bool softmax = config->score == PGR_SOFTMAX;
-    double sum = 0;
+    double sum = 0, largest = -INFINITY, exponentials = 0;
+    for (int64_t e = 0; e < config->experts; e++)
+        largest = fmax(largest, logits[e]);
+    for (int64_t e = 0; e < config->experts; e++)
+        exponentials += exp(logits[e] - largest);
     reference->logits = logits;
-    reference->log_sum_exp = log_sum_exp(logits, config->experts);
+    reference->log_sum_exp = largest + log(exponentials);
     reference->most_score = reference->most_rank = 0;
     for (int64_t e = 0; e < config->experts; e++) {
-        double score = score_of(config->score, logits[e], reference->log_sum_exp);
+        double score =
+            softmax ? exp(logits[e] - largest) / exponentials : score_of(config->score, logits[e]);
         double bias = reference->expert_bias ? reference->expert_bias[e] : 0;
         reference->score[e] = score;
         reference->rank[e] = softmax ? logits[e] : score + bias;
@@ -90,7 +88,7 @@ void pgr_routing_reference_read(pgr_routing_reference *reference, const float *l
         reference->most_rank = fmax(reference->most_rank, score + fabs(bias));
         sum += score;
     }
-    reference->score_sum = softmax ? 1 : sum;
+    reference->score_sum = softmax ? 1 : sum + GUARD;
 }
 
 /* ---- choosing ------------------------------------------------------------------------------ */
@@ -316,6 +314,8 @@ void pgr_routing_reference_weigh(const pgr_routing_reference *reference, const i
                                      : reference->score[indices[i]];
         sum += weights[i];
     }
+    if (!softmax)
+        sum += GUARD;
     if (softmax ? config->pre_softmax : config->topk == 1)
         sum = 1; /* weights as they are */
     for (int64_t i = 0; i < config->topk; i++)

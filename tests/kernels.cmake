@@ -12,11 +12,17 @@ foreach(name kernels router)
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
 endforeach()
 
+pgrun_kernels_executable(router_random_test unit/router_random_test.c pgrun_core PkgConfig::CMOCKA)
+add_test(NAME unit/router_random COMMAND router_random_test)
+set_tests_properties(unit/router_random PROPERTIES LABELS "unit" TIMEOUT 120)
+
 # The router's forms for other instruction sets than this machine's best.
 foreach(form plain avx2)
-  add_test(NAME unit/router_${form} COMMAND router_test)
-  set_tests_properties(unit/router_${form} PROPERTIES LABELS "unit" TIMEOUT 120
-                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
+  foreach(name router router_random)
+    add_test(NAME unit/${name}_${form} COMMAND ${name}_test)
+    set_tests_properties(unit/${name}_${form} PROPERTIES LABELS "unit" TIMEOUT 120
+                         ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
+  endforeach()
 endforeach()
 
 foreach(name linear router context)
