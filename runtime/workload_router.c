@@ -442,6 +442,10 @@ static void describe(const routing_state *state, pgr_result *result) {
                          {"experts", config->experts},
                          {"topk", config->topk}};
     memcpy(result->shape, shape, sizeof shape);
+    if (config->group_topk != PGR_NIL) {
+        result->shape[4] = (pgr_shape){"groups", config->groups};
+        result->shape[5] = (pgr_shape){"group_topk", config->group_topk};
+    }
     result->group = pgr_router_loss_family(config->aux_loss_type, config->sequence_parallel);
     double flops = 2.0 * (double)config->rows * (double)(config->hidden * config->experts);
     result->rates[0] = (pgr_rate){"gflops_per_rank", "GF/s", flops / result->compute.median * 1e-6};

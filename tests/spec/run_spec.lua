@@ -244,6 +244,8 @@ describe("a good run", function()
     it("verifies the example " .. example, function()
       local got = run(4, "", "configs/examples/" .. example .. ".lua")
       assert.equal(0, got.status, got.err .. got.out)
+      local shape = "experts 256, topk 8, groups 8, group_topk 4"
+      assert.equal(example == "router-groups", got.out:find(shape, 1, true) ~= nil, got.out)
     end)
   end
   it("gives one rank's results without any launcher", function()
