@@ -384,7 +384,7 @@ static const layout layouts[] = {
      PGR_DROP_PROBS, &grouped},
     {8, 2, 4, 1, true, PGR_F32, PGR_GELU, true, 77, 1, 64, 96, 24, 1, PGR_AUX_LOSS, 0.8,
      PGR_DROP_POSITION, &biased},
-    {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 201, 2, 64, 96, 256, 8, PGR_SEQ_AUX_LOSS, 1.0,
+    {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 61, 2, 64, 96, 256, 8, PGR_SEQ_AUX_LOSS, 1.0,
      PGR_DROP_PROBS, &deepseek},
     {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_GLOBAL_AUX_LOSS, 1.0,
      PGR_DROP_PROBS, NULL},

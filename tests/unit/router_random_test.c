@@ -183,14 +183,14 @@ static void route_plainly(const drawn *d, routed *r) {
                       .score = memory(n, 4),
                       .biased = memory(n, 4),
                       .key = memory(n, 4),
+                      .score_key = memory(n, 4),
                       .aux_picks = memory(n, 4),
                       .group_key = memory(n, 4),
-                      .group_picks = memory(n, 4),
-                      .taken = memory(n, 1)};
+                      .group_picks = memory(n, 4)};
     for (int64_t t = 0; t < d->tokens; t++)
         pgr_cpu_router_token(&row, &args, t);
-    void *parts[] = {row.logit,     row.score,     row.biased,      row.key,
-                     row.aux_picks, row.group_key, row.group_picks, row.taken};
+    void *parts[] = {row.logit,     row.score,     row.biased,    row.key,
+                     row.score_key, row.aux_picks, row.group_key, row.group_picks};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         free(parts[i]);
 }
