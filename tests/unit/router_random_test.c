@@ -199,7 +199,7 @@ static void test_forms_agree(void **state) {
     (void)state;
     int fast = 0;
     generator_state = 20;
-    for (round_number = 0; round_number < 600; round_number++) {
+    for (round_number = 0; round_number < 300; round_number++) {
         drawn d = draw_case(true);
         int64_t pairs = d.tokens * d.config.topk, cells = d.sequences * d.config.experts;
         routed got, want;
@@ -221,7 +221,7 @@ static void test_forms_agree(void **state) {
         routed_free(&want);
         drawn_free(&d);
     }
-    assert_true(fast > 200 && fast < 500); /* both forms had their turn */
+    assert_true(fast > 100 && fast < 250); /* both forms had their turn */
 }
 
 /* ---- against double precision -------------------------------------------------------------- */
@@ -335,7 +335,7 @@ static void test_every_score(void **state) {
     (void)state;
     int64_t refused = 0;
     generator_state = 21;
-    for (round_number = 0; round_number < 600; round_number++) {
+    for (round_number = 0; round_number < 300; round_number++) {
         drawn d = draw_case(false);
         routed got;
         if (is_plain(&d)) {
@@ -345,7 +345,7 @@ static void test_every_score(void **state) {
         }
         drawn_free(&d);
     }
-    assert_true(refused > 1000); /* choices that were made worse, and refused */
+    assert_true(refused > 500); /* choices that were made worse, and refused */
 }
 
 /* ---- what the reference takes -------------------------------------------------------------- */
