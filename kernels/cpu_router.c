@@ -27,47 +27,64 @@ static float logit(const pgr_router_args *args, int64_t token, int64_t expert) {
                                   : pgr_bf16_to_f32(((const pgr_bf16 *)args->logits)[at]);
 }
 
-/* The `topk` experts with the highest keys, the lowest expert first where keys are equal; ascending
- * in `picks`. `taken` is scratch. */
-static void choose(const int32_t *key, int64_t experts, int64_t topk, uint8_t *taken,
-                   int32_t *picks) {
-    memset(taken, 0, (size_t)experts);
-    for (int64_t j = 0; j < topk; j++) {
-        int64_t best = -1;
-        for (int64_t e = 0; e < experts; e++)
-            if (!taken[e] && (best < 0 || key[e] > key[best]))
-                best = e;
-        taken[best] = 1;
+/* The `count` indices with the highest keys, into `best` from the highest down, the lowest index
+ * first where keys are equal; returns how many there are. By insertion: most keys are below the
+ * last of `best` and cost one comparison. */
+static int64_t highest(const int32_t *key, int64_t size, int64_t count, int32_t *best) {
+    int64_t found = 0;
+    for (int64_t e = 0; e < size; e++) {
+        if (found == count && (count == 0 || key[e] <= key[best[count - 1]]))
+            continue;
+        int64_t at = found < count ? found++ : count - 1;
+        for (; at > 0 && key[e] > key[best[at - 1]]; at--)
+            best[at] = best[at - 1];
+        best[at] = (int32_t)e;
     }
-    int64_t count = 0;
-    for (int64_t e = 0; e < experts; e++)
-        if (taken[e])
-            picks[count++] = (int32_t)e;
+    return found;
 }
 
-/* A group's score: the sum of its topk / group_topk highest scores. `taken` is scratch. */
-static float group_score(const float *score, int64_t size, int64_t count, uint8_t *taken) {
-    float sum = 0;
-    memset(taken, 0, (size_t)size);
-    for (int64_t j = 0; j < count && j < size; j++) {
-        int64_t best = -1;
-        for (int64_t e = 0; e < size; e++)
-            if (!taken[e] && (best < 0 || order_key(score[e]) > order_key(score[best])))
-                best = e;
-        taken[best] = 1;
-        sum += score[best];
+/* The `topk` experts with the highest keys, the lowest expert first where keys are equal; ascending
+ * in `picks`. */
+static void choose(const int32_t *key, int64_t experts, int64_t topk, int32_t *picks) {
+    int64_t found = highest(key, experts, topk, picks);
+    for (int64_t j = 1; j < found; j++) {
+        int32_t expert = picks[j];
+        int64_t at = j;
+        for (; at > 0 && picks[at - 1] > expert; at--)
+            picks[at] = picks[at - 1];
+        picks[at] = expert;
     }
+}
+
+/* A group's score: the sum of its `count` highest scores, whose keys are `key`. `best` is scratch.
+ */
+static float group_score(const float *score, const int32_t *key, int64_t size, int64_t count,
+                         int32_t *best) {
+    float sum = 0;
+    int64_t found = highest(key, size, count, best);
+    for (int64_t j = 0; j < found; j++)
+        sum += score[best[j]];
     return sum;
 }
 
-/* Lowers the keys of experts outside of the best `group_topk` groups below every real key. Source:
- * megatron/core/transformer/moe/moe_utils.py, group_limited_topk. */
-static void limit_groups(const router_row *row, const pgr_router_args *args, const float *score) {
+/* Lowers the keys of experts outside of the best `group_topk` groups below every real key; a group
+ * counts the sum of its topk / group_topk highest scores. Source: megatron/core/transformer/moe/
+ * moe_utils.py, group_limited_topk. */
+static void limit_groups(const router_row *row, const pgr_router_args *args, const float *ranked) {
     int64_t groups = args->groups, size = args->experts / groups;
+    int64_t count = args->topk / args->group_topk;
+    const float *score = ranked;
+    const int32_t *key = row->key;
+    if (args->score == PGR_SOFTMAX && args->pre_softmax) { /* ranked are the logits */
+        for (int64_t e = 0; e < args->experts; e++)
+            row->score_key[e] = order_key(row->score[e]);
+        score = row->score;
+        key = row->score_key;
+    }
     for (int64_t g = 0; g < groups; g++)
-        row->group_key[g] = order_key(
-            group_score(score + g * size, size, args->topk / args->group_topk, row->taken));
-    choose(row->group_key, groups, args->group_topk, row->taken, row->group_picks);
+        row->group_key[g] =
+            order_key(group_score(score + g * size, key + g * size, size, count, row->group_picks));
+    choose(row->group_key, groups, args->group_topk, row->group_picks);
     for (int64_t g = 0, next = 0; g < groups; g++) {
         if (next < args->group_topk && row->group_picks[next] == g) {
             next++;
@@ -85,13 +102,14 @@ static float score_of(pgr_score score, float x) {
 }
 
 /* Fills row->score with softmax over all experts, or the score function, and returns the sum that
- * normalises it (softmax: 1); *log_sum_exp as the name says. */
+ * normalises it (softmax: 1); *log_sum_exp as the name says, where z_sum or softmax needs it. */
 static double scores(const router_row *row, const pgr_router_args *args, double *log_sum_exp) {
     float max = -INFINITY;
     double sum = 0, total = 0;
+    bool exponentials = args->z_sum || args->score == PGR_SOFTMAX;
     for (int64_t e = 0; e < args->experts; e++)
         max = row->logit[e] > max || row->logit[e] != row->logit[e] ? row->logit[e] : max;
-    for (int64_t e = 0; e < args->experts; e++) {
+    for (int64_t e = 0; exponentials && e < args->experts; e++) {
         row->score[e] = expf(row->logit[e] - max);
         sum += row->score[e];
     }
@@ -146,7 +164,7 @@ void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, in
     bool aux = args->aux_counts || args->aux_score_sums;
     if (aux && (grouped || args->expert_bias)) {
         aux_picks = row->aux_picks;
-        choose(row->key, experts, k, row->taken, aux_picks);
+        choose(row->key, experts, k, aux_picks);
     }
     if (args->expert_bias && args->score != PGR_SOFTMAX) {
         for (int64_t e = 0; e < experts; e++) {
@@ -155,10 +173,9 @@ void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, in
         }
         ranked = row->biased;
     }
-    if (grouped) /* softmax before top-k compares groups by probabilities, else by what is ranked */
-        limit_groups(row, args,
-                     args->score == PGR_SOFTMAX && args->pre_softmax ? row->score : ranked);
-    choose(row->key, experts, k, row->taken, picks);
+    if (grouped)
+        limit_groups(row, args, ranked);
+    choose(row->key, experts, k, picks);
     weigh(row, args, picks, weights);
 
     for (int64_t j = 0; j < k; j++)
@@ -197,9 +214,9 @@ static pgr_status check(const pgr_router_args *a, pgr_error *error) {
 static pgr_status row_scratch(pgr_device *device, int64_t experts, router_row *row,
                               pgr_error *error) {
     void *memory;
-    const int64_t arrays = 7;
+    const int64_t arrays = 8;
     pgr_status status =
-        pgr_cpu_scratch(device, CPU_SCRATCH_ROUTER, experts * (arrays * 4 + 1), &memory, error);
+        pgr_cpu_scratch(device, CPU_SCRATCH_ROUTER, experts * arrays * 4, &memory, error);
     if (status != PGR_OK)
         return status;
     float *at = memory;
@@ -210,7 +227,7 @@ static pgr_status row_scratch(pgr_device *device, int64_t experts, router_row *r
     row->aux_picks = (int32_t *)(at + 4 * experts);
     row->group_key = (int32_t *)(at + 5 * experts);
     row->group_picks = (int32_t *)(at + 6 * experts);
-    row->taken = (uint8_t *)(at + 7 * experts);
+    row->score_key = (int32_t *)(at + 7 * experts);
     return PGR_OK;
 }
 

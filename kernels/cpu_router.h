@@ -8,8 +8,7 @@
 /* Scratch for one token; every array has `experts` elements. */
 typedef struct router_row {
     float *logit, *score, *biased;
-    int32_t *key, *aux_picks, *group_key, *group_picks;
-    uint8_t *taken;
+    int32_t *key, *score_key, *aux_picks, *group_key, *group_picks;
 } router_row;
 
 /* Routes one token and adds it to the sums. */

@@ -38,13 +38,15 @@ int64_t pgr_cpu_router_tile_floats(const pgr_router_args *args) {
     return (3 * LANES + 1) * args->experts;
 }
 
-/* Turns the tile into exp(logit - max), sums it, and marks the experts at or above the threshold.
- * False where a logit is not finite. */
+/* Turns the tile into exp(logit - max), sums it (32 experts at a time, so that the roundings of a
+ * thousand equal terms do not add up), and marks the experts at or above the threshold. False where
+ * a logit is not finite. */
 PGR_CLONES
 static bool exponentials(float *restrict tile, int64_t experts, tile_result *restrict r) {
     float sum[LANES] ALIGNED = {0}, check[LANES] ALIGNED = {0};
     for (int64_t first = 0; first < experts; first += 32) {
         uint32_t mask[LANES] ALIGNED = {0};
+        float part[LANES] ALIGNED = {0};
         int64_t last = first + 32 < experts ? first + 32 : experts;
         for (int64_t e = first; e < last; e++) {
             const uint32_t bit = (uint32_t)1 << (e - first);
@@ -52,11 +54,13 @@ static bool exponentials(float *restrict tile, int64_t experts, tile_result *res
                 float x = tile[e * LANES + l], d = x - r->max[l];
                 float p = vec_exp2(1.44269504f * vec_limit(d, 87.0f));
                 mask[l] |= -(uint32_t)(x >= r->threshold[l]) & bit;
-                sum[l] += p;
+                part[l] += p;
                 check[l] += d;
                 tile[e * LANES + l] = p;
             }
         }
+        for (int l = 0; l < LANES; l++)
+            sum[l] += part[l];
         memcpy(r->mask[first / 32], mask, sizeof mask);
     }
     if ((experts + 31) / 32 % 2 != 0)
@@ -289,12 +293,18 @@ static void emit_two(const two_args *t, int64_t first, const router_two *two) {
 PGR_CLONES
 static void exponentials_two(float *restrict tile, int64_t experts, tile_result *restrict r) {
     float sum[LANES] ALIGNED = {0};
-    for (int64_t e = 0; e < experts; e++) {
-        for (int l = 0; l < LANES; l++) {
-            float p = exp_of(tile[e * LANES + l] - r->max[l]);
-            sum[l] += p;
-            tile[e * LANES + l] = p;
+    for (int64_t first = 0; first < experts; first += 32) {
+        float part[LANES] ALIGNED = {0};
+        int64_t last = first + 32 < experts ? first + 32 : experts;
+        for (int64_t e = first; e < last; e++) {
+            for (int l = 0; l < LANES; l++) {
+                float p = exp_of(tile[e * LANES + l] - r->max[l]);
+                part[l] += p;
+                tile[e * LANES + l] = p;
+            }
         }
+        for (int l = 0; l < LANES; l++)
+            sum[l] += part[l];
     }
     memcpy(r->sum, sum, sizeof sum);
 }

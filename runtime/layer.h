@@ -169,7 +169,9 @@ typedef struct pgr_router_config {
     int64_t hidden, experts, topk;
     pgr_score score;
     bool pre_softmax;
-    double scaling; /* NaN: none */
+    int64_t groups, group_topk; /* PGR_NIL: none */
+    double scaling;             /* NaN: none */
+    bool expert_bias;           /* not with PGR_SOFTMAX */
     pgr_aux_loss aux_loss_type;
     double aux_loss_coeff, z_loss_coeff;
     double capacity_factor; /* NaN: nothing is dropped */
@@ -185,7 +187,8 @@ typedef struct pgr_router {
     const pgr_group *loss_group; /* over which the losses are summed */
     int64_t sequences;           /* that the auxiliary sums are kept apart for */
     int32_t exponent;
-    void *weight; /* [experts, hidden] */
+    void *weight;       /* [experts, hidden] */
+    float *expert_bias; /* [experts], or NULL */
     float *logits, *weights;
     int32_t *indices;
     uint8_t *kept; /* NULL without a capacity */
@@ -210,6 +213,12 @@ const char *pgr_router_loss_family(pgr_aux_loss type, bool sequence_parallel);
 /* ceil(tokens * topk / experts * capacity_factor): Megatron-Core's get_capacity. */
 int64_t pgr_router_capacity(int64_t tokens, int64_t topk, int64_t experts, double factor);
 
+/* log2 of the bound of the expert bias's random values, the tensor "<name>.expert_bias" of f32:
+ * about the distance between the scores of the chosen and the next experts, so that it changes some
+ * choices and not all. */
+enum { PGR_EXPERT_BIAS_EXPONENT = -3 };
+
+/* The weight is the tensor "<name>.weight" of the generator. Not collective. */
 pgr_status pgr_router_create(const pgr_site *site, const pgr_router_config *config,
                              pgr_router **router, pgr_error *error);
 void pgr_router_free(const pgr_site *site, pgr_router *router);

@@ -37,6 +37,8 @@ static pgr_status allocate(const pgr_site *site, pgr_router *router, pgr_error *
         {(void **)&router->z_sum, (int64_t)sizeof(double)},
         {(void **)&router->totals, 3 * (int64_t)sizeof(double)},
         {(void **)&router->kept, isnan(config->capacity_factor) ? 0 : chosen},
+        {(void **)&router->expert_bias,
+         config->expert_bias ? config->experts * (int64_t)sizeof(float) : 0},
     };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (parts[i].bytes == 0)
@@ -65,6 +67,25 @@ static pgr_status fill_weight(const pgr_site *site, const pgr_router *router, pg
     return site->device->ops->fill(site->device, &fill, site->stream, error);
 }
 
+static pgr_status fill_expert_bias(const pgr_site *site, const pgr_router *router,
+                                   pgr_error *error) {
+    char name[2 * PGR_NAME_MAX];
+    if (!router->expert_bias)
+        return PGR_OK;
+    snprintf(name, sizeof name, "%s.expert_bias", router->name);
+    pgr_fill_args fill = {
+        .out = router->expert_bias,
+        .dtype = PGR_F32,
+        .rows = 1,
+        .cols = router->config.experts,
+        .ld = router->config.experts,
+        .random = {.seed = site->seed,
+                   .tensor = pgr_random_tensor(name),
+                   .exponent = PGR_EXPERT_BIAS_EXPONENT},
+    };
+    return site->device->ops->fill(site->device, &fill, site->stream, error);
+}
+
 pgr_status pgr_router_create(const pgr_site *site, const pgr_router_config *config,
                              pgr_router **router, pgr_error *error) {
     pgr_router *created = calloc(1, sizeof *created);
@@ -82,6 +103,8 @@ pgr_status pgr_router_create(const pgr_site *site, const pgr_router_config *conf
         status = allocate(site, created, error);
     if (!status)
         status = fill_weight(site, created, error);
+    if (!status)
+        status = fill_expert_bias(site, created, error);
     if (status) {
         pgr_router_free(site, created);
         return status;
@@ -96,7 +119,7 @@ void pgr_router_free(const pgr_site *site, pgr_router *router) {
     void *parts[] = {router->weight,         router->logits, router->weights,
                      router->indices,        router->kept,   router->tokens_per_expert,
                      router->aux_counts,     router->z_sum,  router->aux_score_sums,
-                     router->reduced_counts, router->totals};
+                     router->reduced_counts, router->totals, router->expert_bias};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         pgr_site_free(site, parts[i]);
     free(router);
@@ -157,14 +180,15 @@ static pgr_status route(const pgr_site *site, pgr_router *router, const uint8_t 
     pgr_router_args args = {
         .logits = router->logits,
         .dtype = PGR_F32,
+        .expert_bias = router->expert_bias,
         .valid = valid,
         .tokens = config->rows,
         .experts = config->experts,
         .topk = config->topk,
         .score = config->score,
         .pre_softmax = config->pre_softmax,
-        .groups = PGR_NIL,
-        .group_topk = PGR_NIL,
+        .groups = config->groups,
+        .group_topk = config->group_topk,
         .scaling = config->scaling,
         .sequences = router->sequences,
         .indices = router->indices,

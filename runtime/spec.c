@@ -276,14 +276,6 @@ static void missing(char *text, size_t size, const char *path, const char *featu
 }
 
 static void missing_moe(const pgr_spec *spec, char *text, size_t size) {
-    if (spec->moe.score != PGR_SOFTMAX)
-        missing(text, size, "moe.score", NULL);
-    if (spec->moe.groups != PGR_NIL)
-        missing(text, size, "moe.groups", NULL);
-    if (spec->moe.group_topk != PGR_NIL)
-        missing(text, size, "moe.group_topk", NULL);
-    if (spec->moe.expert_bias)
-        missing(text, size, "moe.expert_bias", NULL);
     if (spec->moe.pad_to_capacity)
         missing(text, size, "moe.pad_to_capacity", NULL);
 }

@@ -175,6 +175,30 @@ static void check_padding(problems *list, const pgr_spec *spec, const pgr_plan *
         problem(list, "%s", error.message);
 }
 
+/* What Megatron-Core asks of group-limited routing; nothing where experts is not given. */
+static void check_router_groups(problems *list, const pgr_spec *spec) {
+    int64_t groups = spec->moe.groups, chosen = spec->moe.group_topk;
+    int64_t experts = spec->moe.experts, topk = spec->moe.topk;
+    if (groups != PGR_NIL)
+        divides(list, "groups", groups, "moe.experts", experts);
+    if (chosen == PGR_NIL || experts == PGR_NIL)
+        return;
+    if (groups == PGR_NIL)
+        problem(list, "moe.group_topk = %lld is given, but moe.groups is not; give both or none",
+                (long long)chosen);
+    else if (chosen > groups)
+        problem(list, "moe.group_topk = %lld is larger than moe.groups = %lld; it can be 1 to %lld",
+                (long long)chosen, (long long)groups, (long long)groups);
+    else if (topk % chosen != 0)
+        divides(list, "group_topk", chosen, "moe.topk", topk);
+    else if (experts % groups == 0 && topk > experts / groups * chosen)
+        problem(list,
+                "moe.group_topk = %lld groups of %lld experts hold %lld, fewer than moe.topk = "
+                "%lld; take fewer groups, more of them, or a smaller topk",
+                (long long)chosen, (long long)(experts / groups),
+                (long long)(experts / groups * chosen), (long long)topk);
+}
+
 static void check_router(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
     need(list, PGR_ROUTER, spec->moe.experts, "moe.experts");
     if (spec->moe.experts != PGR_NIL && spec->moe.topk > spec->moe.experts)
@@ -186,6 +210,10 @@ static void check_router(problems *list, const pgr_spec *spec, const pgr_plan *p
     if (spec->moe.experts > INT32_MAX)
         problem(list, "moe.experts = %lld is more than %d", (long long)spec->moe.experts,
                 INT32_MAX);
+    check_router_groups(list, spec);
+    if (spec->moe.expert_bias && spec->moe.score == PGR_SOFTMAX)
+        problem(list, "moe.expert_bias does not go with moe.score = \"softmax\"; take \"sigmoid\" "
+                      "or \"sqrtsoftplus\", or leave expert_bias out");
 }
 
 /* The product of the sizes that are given, in 63 bits; 0 where it does not fit. */

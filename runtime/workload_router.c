@@ -1,6 +1,7 @@
 /* workload_router.c - gating, top-k and the losses, every decision against the rank's own logits.
  */
 #include "random.h"
+#include "verify_routing.h"
 #include "workload_run.h"
 
 #include <math.h>
@@ -34,7 +35,10 @@ static pgr_status create(routing_state *state, pgr_error *error) {
         .topk = spec->moe.topk,
         .score = spec->moe.score,
         .pre_softmax = spec->moe.pre_softmax,
+        .groups = spec->moe.groups,
+        .group_topk = spec->moe.group_topk,
         .scaling = spec->moe.scaling,
+        .expert_bias = spec->moe.expert_bias,
         .aux_loss_type = spec->moe.aux_loss_type,
         .aux_loss_coeff = spec->moe.aux_loss_coeff,
         .z_loss_coeff = spec->moe.z_loss_coeff,
@@ -150,11 +154,13 @@ typedef struct decisions {
     int32_t *indices;
     uint8_t *kept;
     int64_t *tokens_per_expert;
-    int64_t *want_indices; /* [topk] of one token */
-    double *want_weights;  /* [topk] of one token */
-    int64_t *want_counts;  /* [experts] */
-    double *loss_sums;     /* [loss groups][sequences][2 * experts + 1]: counts, scores, z sum */
-    int64_t loss_stride;   /* doubles per loss group */
+    int64_t *aux_counts;           /* [sequences, experts] */
+    double *want_weights;          /* [topk] of one token */
+    int64_t *want_counts;          /* [experts], of the indices */
+    int64_t *aux_least, *aux_most; /* [sequences, experts] */
+    pgr_routing_reference reference;
+    double *loss_sums;   /* [loss groups][sequences][2 * experts + 1]: counts, scores, z sum */
+    int64_t loss_stride; /* doubles per loss group */
     int64_t loss_group, loss_groups; /* this rank's, by coordinates; how many there are */
 } decisions;
 
@@ -179,6 +185,9 @@ static pgr_status fetch_results(const routing_state *state, decisions *seen, pgr
     if (!status)
         status = fetch(state, seen->tokens_per_expert, router->tokens_per_expert,
                        experts * (int64_t)sizeof(int64_t), error);
+    if (!status)
+        status = fetch(state, seen->aux_counts, router->aux_counts,
+                       router->sequences * experts * (int64_t)sizeof(int64_t), error);
     if (!status && router->kept)
         status = fetch(state, seen->kept, router->kept, chosen, error);
     if (!status)
@@ -187,84 +196,24 @@ static pgr_status fetch_results(const routing_state *state, decisions *seen, pgr
     return status;
 }
 
-/* Whether expert a is chosen before expert b: NaN first, then the larger logit, then the lower
- * index. */
-static bool before(const float *logits, int64_t a, int64_t b) {
-    bool a_nan = isnan(logits[a]), b_nan = isnan(logits[b]);
-    if (a_nan != b_nan)
-        return a_nan;
-    if (!a_nan && logits[a] != logits[b])
-        return logits[a] > logits[b];
-    return a < b;
-}
-
-/* The topk experts of one token, ascending: those with fewer than topk experts before them. */
-static void choose(const float *logits, int64_t experts, int64_t topk, int64_t *chosen) {
-    int64_t best[1024], found = 0;
-    int64_t *sorted = topk <= 1024 ? best : chosen;
-    for (int64_t e = 0; e < experts; e++) {
-        int64_t at = found;
-        while (at > 0 && before(logits, e, sorted[at - 1]))
-            at--;
-        if (at == topk)
-            continue;
-        int64_t last = found < topk ? found++ : topk - 1;
-        memmove(sorted + at + 1, sorted + at, (size_t)(last - at) * sizeof *sorted);
-        sorted[at] = e;
-    }
-    /* into ascending order of experts */
-    for (int64_t i = 0; i < topk; i++) {
-        int64_t expert = sorted[i], at = i;
-        while (at > 0 && chosen[at - 1] > expert) {
-            chosen[at] = chosen[at - 1];
-            at--;
-        }
-        chosen[at] = expert;
-    }
-}
-
-static double log_sum_exp(const float *logits, int64_t experts) {
-    double most = -INFINITY, sum = 0;
-    for (int64_t e = 0; e < experts; e++)
-        most = fmax(most, logits[e]);
-    for (int64_t e = 0; e < experts; e++)
-        sum += exp(logits[e] - most);
-    return most + log(sum);
-}
-
-static void weigh(const pgr_router_config *config, const float *logits, double log_sum,
-                  const int64_t *chosen, double *weights) {
-    double scaling = isnan(config->scaling) ? 1 : config->scaling;
-    double total = log_sum;
-    if (!config->pre_softmax) {
-        double sum = 0;
-        for (int64_t i = 0; i < config->topk; i++)
-            sum += exp(logits[chosen[i]] - log_sum);
-        total += log(sum);
-    }
-    for (int64_t i = 0; i < config->topk; i++)
-        weights[i] = scaling * exp(logits[chosen[i]] - total);
-}
-
-/* Adds one token to the sums that the losses need. */
-static void add_to_losses(const routing_state *state, decisions *seen, int64_t row,
-                          const float *logits, double log_sum) {
+/* Adds one token to the sums that the losses need, all but the counts. */
+static void add_to_losses(const routing_state *state, decisions *seen, int64_t row) {
     const pgr_router *router = state->router;
-    int64_t experts = router->config.experts;
-    double *sums = seen->loss_sums + seen->loss_group * seen->loss_stride +
-                   row % router->sequences * (2 * experts + 1);
-    for (int64_t i = 0; i < router->config.topk; i++)
-        sums[seen->want_indices[i]] += 1;
+    pgr_routing_reference *reference = &seen->reference;
+    int64_t experts = router->config.experts, sequence = row % router->sequences;
+    double *sums =
+        seen->loss_sums + seen->loss_group * seen->loss_stride + sequence * (2 * experts + 1);
+    pgr_routing_reference_count(reference, seen->aux_least + sequence * experts,
+                                seen->aux_most + sequence * experts);
     for (int64_t e = 0; e < experts; e++)
-        sums[experts + e] += exp(logits[e] - log_sum);
-    sums[2 * experts] += log_sum * log_sum;
+        sums[experts + e] += reference->score[e] / reference->score_sum;
+    sums[2 * experts] += reference->log_sum_exp * reference->log_sum_exp;
 }
 
-/* One token's indices exactly and its weights; returns the number of wrong indices. */
+/* One token's indices and its weights; returns the number of wrong indices. */
 static int64_t check_token(const routing_state *state, decisions *seen, int64_t row,
                            pgr_verdict *verdict) {
     const pgr_router_config *config = &state->router->config;
-    const float *logits = seen->logits + row * config->experts;
     const int32_t *indices = seen->indices + row * config->topk;
     const float *weights = seen->weights + row * config->topk;
     double tolerance = 64 * 0x1p-24;
@@ -274,13 +223,13 @@ static int64_t check_token(const routing_state *state, decisions *seen, int64_t 
             wrong += indices[i] != -1 || weights[i] != 0;
         return wrong;
     }
-    double log_sum = log_sum_exp(logits, config->experts);
-    choose(logits, config->experts, config->topk, seen->want_indices);
-    weigh(config, logits, log_sum, seen->want_indices, seen->want_weights);
-    add_to_losses(state, seen, row, logits, log_sum);
+    pgr_routing_reference_read(&seen->reference, seen->logits + row * config->experts);
+    wrong = pgr_routing_reference_wrong(&seen->reference, indices);
+    pgr_routing_reference_weigh(&seen->reference, indices, seen->want_weights);
+    add_to_losses(state, seen, row);
     for (int64_t i = 0; i < config->topk; i++) {
-        seen->want_counts[seen->want_indices[i]]++;
-        wrong += indices[i] != seen->want_indices[i];
+        if (indices[i] >= 0 && indices[i] < config->experts)
+            seen->want_counts[indices[i]]++;
         pgr_verdict_compare(verdict, "weights", row, i, weights[i], seen->want_weights[i],
                             isnan(config->scaling) ? 1 : fabs(config->scaling), tolerance);
     }
@@ -302,6 +251,24 @@ static void check_tokens(const routing_state *state, decisions *seen, pgr_verdic
         pgr_verdict_exact(verdict, "tokens per expert", 1,
                           llabs(seen->tokens_per_expert[e] - seen->want_counts[e]), -1, e,
                           (double)seen->tokens_per_expert[e], (double)seen->want_counts[e]);
+}
+
+/* The counts of the auxiliary loss's own top-k, which the losses below are then made of. */
+static void check_aux_counts(const routing_state *state, decisions *seen, pgr_verdict *verdict) {
+    const pgr_router *router = state->router;
+    int64_t experts = router->config.experts;
+    for (int64_t s = 0; s < router->sequences; s++) {
+        const int64_t *got = seen->aux_counts + s * experts, *least = seen->aux_least + s * experts;
+        const int64_t *most = seen->aux_most + s * experts;
+        double *sums =
+            seen->loss_sums + seen->loss_group * seen->loss_stride + s * (2 * experts + 1);
+        for (int64_t e = 0; e < experts; e++) {
+            int64_t want = got[e] < least[e] ? least[e] : got[e] > most[e] ? most[e] : got[e];
+            pgr_verdict_exact(verdict, "counts of the auxiliary loss", 1, llabs(got[e] - want), s,
+                              e, (double)got[e], (double)want);
+            sums[e] += (double)got[e];
+        }
+    }
 }
 
 /* A routed (token, choice) pair in the order in which its expert takes it. */
@@ -393,29 +360,52 @@ static pgr_status check_losses(const routing_state *state, decisions *seen, pgr_
     return PGR_OK;
 }
 
+/* The reference with its own expert bias, out of the generator. */
+static pgr_status make_reference(const routing_state *state, pgr_routing_reference *reference,
+                                 pgr_error *error) {
+    const pgr_router_config *config = &state->router->config;
+    pgr_random random = {state->site->seed, pgr_random_tensor("router.expert_bias"),
+                         PGR_EXPERT_BIAS_EXPONENT};
+    float *bias = malloc((size_t)config->experts * sizeof *bias);
+    if (!bias)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for the expert bias");
+    for (int64_t e = 0; e < config->experts; e++)
+        bias[e] = pgr_random_value(&random, e, PGR_F32);
+    pgr_status status =
+        pgr_routing_reference_create(config, config->expert_bias ? bias : NULL, reference, error);
+    free(bias);
+    return status;
+}
+
 static pgr_status verify_decisions(routing_state *state, pgr_verdict *verdict, pgr_error *error) {
     const pgr_router *router = state->router;
     size_t rows = (size_t)router->config.rows, experts = (size_t)router->config.experts;
-    size_t topk = (size_t)router->config.topk;
+    size_t topk = (size_t)router->config.topk, sums = (size_t)router->sequences * experts;
     decisions seen = {.loss_stride = router->sequences * (2 * router->config.experts + 1)};
     seen.logits = malloc(rows * experts * sizeof *seen.logits);
     seen.weights = malloc(rows * topk * sizeof *seen.weights);
     seen.indices = malloc(rows * topk * sizeof *seen.indices);
     seen.kept = malloc(rows * topk);
     seen.tokens_per_expert = malloc(experts * sizeof *seen.tokens_per_expert);
-    seen.want_indices = malloc(topk * sizeof *seen.want_indices);
+    seen.aux_counts = malloc(sums * sizeof *seen.aux_counts);
+    seen.aux_least = calloc(sums, sizeof *seen.aux_least);
+    seen.aux_most = calloc(sums, sizeof *seen.aux_most);
     seen.want_weights = malloc(topk * sizeof *seen.want_weights);
     seen.want_counts = calloc(experts, sizeof *seen.want_counts);
     seen.loss_groups = loss_groups(state, &seen.loss_group);
     seen.loss_sums = calloc((size_t)(seen.loss_groups * seen.loss_stride), sizeof *seen.loss_sums);
     pgr_status status = PGR_OK;
     if (!seen.logits || !seen.weights || !seen.indices || !seen.kept || !seen.tokens_per_expert ||
-        !seen.want_indices || !seen.want_weights || !seen.want_counts || !seen.loss_sums)
+        !seen.aux_counts || !seen.aux_least || !seen.aux_most || !seen.want_weights ||
+        !seen.want_counts || !seen.loss_sums)
         status = pgr_error_set(error, PGR_LIMIT, "no memory to verify the router");
+    if (!status)
+        status = make_reference(state, &seen.reference, error);
     if (!status)
         status = fetch_results(state, &seen, error);
     if (!status) {
         check_tokens(state, &seen, verdict);
+        check_aux_counts(state, &seen, verdict);
         status = check_kept(state, &seen, verdict, error);
     }
     if (!status)
@@ -425,7 +415,10 @@ static pgr_status verify_decisions(routing_state *state, pgr_verdict *verdict, p
     free(seen.indices);
     free(seen.kept);
     free(seen.tokens_per_expert);
-    free(seen.want_indices);
+    free(seen.aux_counts);
+    free(seen.aux_least);
+    free(seen.aux_most);
+    pgr_routing_reference_free(&seen.reference);
     free(seen.want_weights);
     free(seen.want_counts);
     free(seen.loss_sums);
@@ -449,6 +442,10 @@ static void describe(const routing_state *state, pgr_result *result) {
                          {"experts", config->experts},
                          {"topk", config->topk}};
     memcpy(result->shape, shape, sizeof shape);
+    if (config->group_topk != PGR_NIL) {
+        result->shape[4] = (pgr_shape){"groups", config->groups};
+        result->shape[5] = (pgr_shape){"group_topk", config->group_topk};
+    }
     result->group = pgr_router_loss_family(config->aux_loss_type, config->sequence_parallel);
     double flops = 2.0 * (double)config->rows * (double)(config->hidden * config->experts);
     result->rates[0] = (pgr_rate){"gflops_per_rank", "GF/s", flops / result->compute.median * 1e-6};

@@ -4,12 +4,6 @@ function(pgrun_kernels_executable name source)
   target_link_libraries(${name} PRIVATE pgrun_cpu_objects ${ARGN})
 endfunction()
 
-pgrun_kernels_executable(router_oracle_test unit/router_oracle_test.c pgrun_core
-                         PkgConfig::CMOCKA PkgConfig::JANSSON)
-add_test(NAME unit/router_oracle
-         COMMAND router_oracle_test ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
-set_tests_properties(unit/router_oracle PROPERTIES LABELS "unit" TIMEOUT 60)
-
 foreach(name kernels router)
   pgrun_kernels_executable(${name}_test unit/${name}_test.c PkgConfig::CMOCKA)
   add_test(NAME unit/${name} COMMAND ${name}_test)
@@ -18,11 +12,17 @@ foreach(name kernels router)
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")
 endforeach()
 
+pgrun_kernels_executable(router_random_test unit/router_random_test.c pgrun_core PkgConfig::CMOCKA)
+add_test(NAME unit/router_random COMMAND router_random_test)
+set_tests_properties(unit/router_random PROPERTIES LABELS "unit" TIMEOUT 120)
+
 # The router's forms for other instruction sets than this machine's best.
 foreach(form plain avx2)
-  add_test(NAME unit/router_${form} COMMAND router_test)
-  set_tests_properties(unit/router_${form} PROPERTIES LABELS "unit" TIMEOUT 120
-                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
+  foreach(name router router_random)
+    add_test(NAME unit/${name}_${form} COMMAND ${name}_test)
+    set_tests_properties(unit/${name}_${form} PROPERTIES LABELS "unit" TIMEOUT 120
+                         ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_CPU=${form}")
+  endforeach()
 endforeach()
 
 foreach(name linear router context)
@@ -37,13 +37,20 @@ set_tests_properties(unit/cuda_host PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
 # Every operation on every kind of device, by one table of cases; skipped where there is none.
 add_executable(device_test unit/device_test.c)
 target_link_libraries(device_test PRIVATE pgrun_core)
-add_dependencies(device_test pgrun_cpu)
-if(PGRUN_WITH_CUDA)
-  add_dependencies(device_test pgrun_cuda)
-endif()
+# So is every row of what Megatron-Core's router answered.
+add_executable(router_oracle_test unit/router_oracle_test.c)
+target_link_libraries(router_oracle_test PRIVATE pgrun_core PkgConfig::CMOCKA PkgConfig::JANSSON)
+foreach(name device_test router_oracle_test)
+  add_dependencies(${name} pgrun_cpu)
+  if(PGRUN_WITH_CUDA)
+    add_dependencies(${name} pgrun_cuda)
+  endif()
+endforeach()
+set(router_oracle ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
 foreach(kind cpu cuda)
   add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
-  set_tests_properties(unit/device_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
-                       SKIP_RETURN_CODE 77
+  add_test(NAME unit/router_oracle_${kind} COMMAND router_oracle_test ${kind} ${router_oracle})
+  set_tests_properties(unit/device_${kind} unit/router_oracle_${kind} PROPERTIES
+                       LABELS "unit;cuda" TIMEOUT 120 SKIP_RETURN_CODE 77
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
 endforeach()

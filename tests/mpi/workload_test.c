@@ -3,8 +3,7 @@
  * the verification must fail with an error of at least ten times its tolerance.
  *
  *   mpirun -n N workload_test        prints a line per case from rank 0 */
-#include "pgrun.h"
-#include "workload_run.h"
+#include "workload_router_faults.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +14,7 @@ enum { WARMUP = 1, ITERATIONS = 2, LAST = WARMUP + ITERATIONS };
 
 /* ---- planting faults ----------------------------------------------------------------------- */
 
-static pgr_job *job;
-static const pgr_device_ops *real_device;
 static const pgr_comm_ops *real_comm;
-static pgr_device_ops device_ops;
 static pgr_comm_ops comm_ops;
 static const pgr_plan *plan;
 static int calls;  /* of the function that the fault replaces */
@@ -187,49 +183,6 @@ static void exchanged_chunks(void) {
     device_ops.context_split = exchanged_split;
 }
 
-/* The first token's second choice is its first choice again. */
-static pgr_status route_twice(pgr_device *device, const pgr_router_args *args, pgr_stream *stream,
-                              pgr_error *error) {
-    pgr_status status = real_device->router(device, args, stream, error);
-    args->tokens_per_expert[args->indices[1]]--;
-    args->indices[1] = args->indices[0];
-    args->tokens_per_expert[args->indices[1]]++;
-    return status;
-}
-
-static void token_routed_twice(void) {
-    device_ops.router = route_twice;
-}
-
-/* Weights that do not sum to one. */
-static pgr_status unnormalised(pgr_device *device, const pgr_router_args *args, pgr_stream *stream,
-                               pgr_error *error) {
-    pgr_status status = real_device->router(device, args, stream, error);
-    for (int64_t i = 0; i < args->tokens * args->topk; i++)
-        args->weights[i] *= 1.01f;
-    return status;
-}
-
-static void wrong_weights(void) {
-    device_ops.router = unnormalised;
-}
-
-/* One token of an expert is not counted. */
-static pgr_status miscount(pgr_device *device, const pgr_router_args *args, pgr_stream *stream,
-                           pgr_error *error) {
-    pgr_status status = real_device->router(device, args, stream, error);
-    for (int64_t e = 0; e < args->experts; e++)
-        if (args->tokens_per_expert[e] > 1) {
-            args->tokens_per_expert[e]--;
-            break;
-        }
-    return status;
-}
-
-static void wrong_count(void) {
-    device_ops.router = miscount;
-}
-
 /* One interior element of a product is off, which the samples may well miss. */
 static pgr_status off_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
                              pgr_error *error) {
@@ -299,35 +252,6 @@ static void wrong_loss_group(void) {
     comm_ops.all_reduce = sum_alone;
 }
 
-/* The z sums of one rank are off by a hundredth. */
-static pgr_status wrong_z_router(pgr_device *device, const pgr_router_args *args,
-                                 pgr_stream *stream, pgr_error *error) {
-    pgr_status status = real_device->router(device, args, stream, error);
-    if (job->rank == job->size - 1)
-        *args->z_sum *= 1.01;
-    return status;
-}
-
-static void wrong_z_sum(void) {
-    device_ops.router = wrong_z_router;
-}
-
-/* One routed pair that has to go stays, and one byte is neither yes nor no. */
-static pgr_status keep_all(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
-                           pgr_error *error) {
-    pgr_status status = real_device->capacity(device, args, stream, error);
-    for (int64_t i = 0; i < args->tokens * args->topk; i++)
-        if (args->indices[i] >= 0 && args->kept[i] == 0) {
-            args->kept[i] = 1;
-            break;
-        }
-    return status;
-}
-
-static void kept_beyond_capacity(void) {
-    device_ops.capacity = keep_all;
-}
-
 /* The last rank is late in every product. */
 static pgr_status slow_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
                               pgr_error *error) {
@@ -354,6 +278,7 @@ typedef struct fault {
     pgr_workload workload;
     void (*plant)(void); /* NULL: the workload as it is */
     bool needs_tp, needs_cp, needs_sequence_parallel, needs_bias, needs_loss_group, needs_capacity;
+    bool needs_expert_bias, needs_groups, needs_scaling;
     bool last_rank; /* it is on the last rank alone, which the verdict must name */
 } fault;
 
@@ -382,6 +307,13 @@ static const fault faults[] = {
     {"router, losses over the wrong group", PGR_ROUTER, wrong_loss_group, .needs_loss_group = true},
     {"router, wrong z sum on the last rank", PGR_ROUTER, wrong_z_sum, .needs_tp = false},
     {"router, kept beyond the capacity", PGR_ROUTER, kept_beyond_capacity, .needs_capacity = true},
+    {"router, expert bias lost", PGR_ROUTER, lost_expert_bias, .needs_expert_bias = true},
+    {"router, expert bias of others", PGR_ROUTER, wrong_expert_bias, .needs_expert_bias = true},
+    {"router, other groups", PGR_ROUTER, wrong_groups, .needs_groups = true},
+    {"router, groups lost", PGR_ROUTER, lost_groups, .needs_groups = true},
+    {"router, scaling lost", PGR_ROUTER, lost_scaling, .needs_scaling = true},
+    {"router, wrong counts for the loss", PGR_ROUTER, wrong_aux_counts, .needs_expert_bias = true,
+     .last_rank = true},
     {"router, one NaN", PGR_ROUTER, one_nan, .needs_tp = false},
     {"context", PGR_CONTEXT, NULL, .needs_tp = false},
     {"context, two chunks exchanged", PGR_CONTEXT, exchanged_chunks, .needs_cp = true},
@@ -390,6 +322,20 @@ static const fault faults[] = {
 };
 
 /* ---- layouts ------------------------------------------------------------------------------- */
+
+/* What differs from softmax after the choice among all experts. */
+typedef struct routing {
+    pgr_score score;
+    int64_t groups, group_topk; /* PGR_NIL: none */
+    bool expert_bias, pre_softmax;
+    double scaling;
+} routing;
+
+static const routing deepseek = {PGR_SIGMOID, 8, 4, true, false, 2.5};
+static const routing softplus = {PGR_SQRTSOFTPLUS, 4, 2, true, false, 0.5};
+static const routing biased = {PGR_SIGMOID, PGR_NIL, PGR_NIL, true, false, 1.25};
+static const routing pre_grouped = {PGR_SOFTMAX, 4, 3, false, true, 1.5};
+static const routing grouped = {PGR_SOFTMAX, 8, 2, false, false, 3};
 
 typedef struct layout {
     int64_t ranks, tp, cp, pp;
@@ -401,40 +347,53 @@ typedef struct layout {
     pgr_aux_loss aux_loss;
     double capacity_factor; /* 0: none */
     pgr_drop_policy drop;
+    const routing *routing; /* NULL: plain softmax */
 } layout;
 
 static const layout layouts[] = {
     /* two features, whose terms cancel more often than not: the tolerance must know */
     {1, 1, 1, 1, false, PGR_F32, PGR_SWIGLU, false, 64, 1, 1024, 2, 8, 2, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {1, 1, 1, 1, false, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {1, 1, 1, 1, true, PGR_BF16, PGR_SWIGLU, false, 64, 1, 64, 96, 60, 6, PGR_SEQ_AUX_LOSS, 0.75,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
+    {1, 1, 1, 1, false, PGR_F32, PGR_GELU, true, 70, 2, 64, 96, 64, 8, PGR_SEQ_AUX_LOSS, 1.25,
+     PGR_DROP_PROBS, &deepseek},
     {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
+    {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 77, 1, 64, 96, 24, 1, PGR_AUX_LOSS, 0.8,
+     PGR_DROP_POSITION, &biased},
+    {2, 1, 2, 1, false, PGR_BF16, PGR_GELU, true, 61, 2, 64, 96, 60, 6, PGR_AUX_LOSS, 0.5,
+     PGR_DROP_POSITION, &pre_grouped},
     {2, 2, 1, 1, false, PGR_BF16, PGR_SWIGLU, true, 37, 1, 72, 152, 8, 8, PGR_SEQ_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {2, 1, 2, 1, false, PGR_F32, PGR_SWIGLU, true, 37, 3, 40, 88, 16, 4, PGR_SEQ_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {2, 1, 1, 1, false, PGR_F32, PGR_GELU, false, 5, 1, 64, 64, 8, 2, PGR_GLOBAL_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {4, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {4, 4, 1, 1, false, PGR_F32, PGR_SWIGLU, true, 33, 2, 64, 128, 64, 6, PGR_AUX_LOSS, 0.5,
-     PGR_DROP_POSITION},
+     PGR_DROP_POSITION, NULL},
     {4, 2, 2, 1, false, PGR_BF16, PGR_GELU, true, 61, 2, 72, 152, 8, 2, PGR_SEQ_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {4, 2, 1, 2, true, PGR_BF16, PGR_GELU, true, 30, 1, 64, 128, 8, 1, PGR_GLOBAL_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
+    {4, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 90, 1, 64, 96, 40, 4, PGR_GLOBAL_AUX_LOSS, 0,
+     PGR_DROP_PROBS, &softplus},
+    {4, 1, 4, 1, false, PGR_BF16, PGR_GELU, true, 90, 2, 64, 96, 48, 6, PGR_SEQ_AUX_LOSS, 0,
+     PGR_DROP_PROBS, &grouped},
+    {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 61, 2, 64, 96, 256, 8, PGR_SEQ_AUX_LOSS, 1.0,
+     PGR_DROP_PROBS, &deepseek},
     {8, 2, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_GLOBAL_AUX_LOSS, 1.0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {8, 8, 1, 1, true, PGR_BF16, PGR_GELU, true, 61, 1, 128, 256, 32, 4, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {8, 2, 4, 1, false, PGR_F32, PGR_SWIGLU, true, 77, 1, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
     {8, 2, 2, 2, true, PGR_F32, PGR_GELU, true, 64, 2, 64, 128, 8, 3, PGR_SEQ_AUX_LOSS, 0,
-     PGR_DROP_PROBS},
+     PGR_DROP_PROBS, NULL},
 };
 
 static bool applies(const fault *f, const layout *l) {
@@ -442,9 +401,14 @@ static bool applies(const fault *f, const layout *l) {
     bool global = l->aux_loss == PGR_GLOBAL_AUX_LOSS;
     int64_t dp = l->ranks / (l->tp * l->cp * l->pp);
     bool loss_group = l->cp > 1 || scattered || (global && dp > 1);
+    if (l->routing && f->workload != PGR_ROUTER)
+        return false; /* a layout of its own for the router alone */
     return (!f->needs_tp || l->tp > 1) && (!f->needs_cp || l->cp > 1) &&
            (!f->needs_sequence_parallel || scattered) && (!f->needs_bias || l->bias) &&
            (!f->needs_loss_group || loss_group) && (!f->needs_capacity || l->capacity_factor > 0) &&
+           (!f->needs_expert_bias || (l->routing && l->routing->expert_bias)) &&
+           (!f->needs_groups || (l->routing && l->routing->groups != PGR_NIL)) &&
+           (!f->needs_scaling || l->routing) &&
            !(f->plant == wrong_loss_group && global && !l->sequence_parallel && l->cp == 1) &&
            !(f->workload == PGR_ROUTER && l->topk < 2 && f->plant == token_routed_twice);
 }
@@ -470,6 +434,14 @@ static void declare(const layout *l, pgr_spec *spec) {
     if (l->capacity_factor > 0)
         spec->moe.capacity_factor = l->capacity_factor;
     spec->moe.drop_policy = l->drop;
+    if (l->routing) {
+        spec->moe.score = l->routing->score;
+        spec->moe.groups = l->routing->groups;
+        spec->moe.group_topk = l->routing->group_topk;
+        spec->moe.expert_bias = l->routing->expert_bias;
+        spec->moe.pre_softmax = l->routing->pre_softmax;
+        spec->moe.scaling = l->routing->scaling;
+    }
     spec->run.warmup = WARMUP;
     spec->run.iterations = ITERATIONS;
 }
@@ -582,7 +554,8 @@ static void run_layout(const layout *l) {
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (applies(&faults[i], l))
             run_case(&faults[i], l, &spec, groups);
-    check_numbers(l, &spec, groups);
+    if (!l->routing)
+        check_numbers(l, &spec, groups);
     fail_now(pgr_groups_close(groups, &error), &error);
     free(names.items);
     pgr_spec_free(&spec);

@@ -56,6 +56,12 @@ local function padded(body)
     .. "run = { workloads = { 'mlp' } }, padding = { sequence = " .. body .. " } }"
 end
 
+-- A config with this router.
+local function routed(moe)
+  return "return { parallel = {}, model = { hidden = 64, seq_len = 8 }, moe = { " .. moe .. " }, "
+    .. "run = { workloads = { 'router' } } }"
+end
+
 local eight = "configs/quickstart.lua"
 
 describe("a bad config under mpirun", function()
@@ -76,9 +82,9 @@ describe("a bad config under mpirun", function()
       "did you mean `mlp`?" },
     { "what a workload needs", "return { parallel = {}, run = { workloads = { 'mlp' } } }",
       'workload "mlp" needs model.hidden, which the config does not give' },
-    { "a feature of later", "return { parallel = {}, moe = { experts = 8, score = 'sigmoid' }, "
-      .. "model = { hidden = 64, seq_len = 8 }, run = { workloads = { 'router' } } }",
-      "what a run does not have yet: router scores other than softmax (moe.score)", 3 },
+    { "a feature of later", routed("experts = 8, capacity_factor = 1, pad_to_capacity = true"),
+      "what a run does not have yet: sending tokens to experts, whose input is what padding to "
+      .. "capacity fills (moe.pad_to_capacity)", 3 },
     { "ffn that tp does not divide", "return { parallel = { tp = 2 }, model = { hidden = 64, "
       .. "ffn = 63, seq_len = 8 }, run = { workloads = { 'mlp' } } }",
       "tp = 2 does not divide model.ffn = 63; tp can be 1, 3, 7, 9, 21, 63" },
@@ -110,6 +116,33 @@ describe("a bad config under mpirun", function()
   it("is told once: a directory", function()
     refused(run(2, "", "configs"), 1, "configs: this is a directory")
   end)
+end)
+
+-- Of one rank, which starts sooner.
+describe("a bad router", function()
+  local cases = {
+    { "groups that do not divide", routed("experts = 64, topk = 8, groups = 7, group_topk = 4"),
+      "groups = 7 does not divide moe.experts = 64; groups can be 1, 2, 4, 8, 16, 32, 64" },
+    { "more groups than there are", routed("experts = 64, topk = 8, groups = 4, group_topk = 8"),
+      "moe.group_topk = 8 is larger than moe.groups = 4; it can be 1 to 4" },
+    { "groups that topk is no multiple of", routed("experts = 64, topk = 8, groups = 8, group_topk = 3"),
+      "group_topk = 3 does not divide moe.topk = 8; group_topk can be 1, 2, 4, 8" },
+    { "groups that are too small", routed("experts = 64, topk = 8, groups = 32, group_topk = 2"),
+      "moe.group_topk = 2 groups of 2 experts hold 4, fewer than moe.topk = 8" },
+    { "a choice among no groups", routed("experts = 64, topk = 8, group_topk = 2"),
+      "moe.group_topk = 2 is given, but moe.groups is not" },
+    { "an expert bias on softmax", routed("experts = 8, expert_bias = true"),
+      'moe.expert_bias does not go with moe.score = "softmax"' },
+  }
+  for _, case in ipairs(cases) do
+    it("is told once: " .. case[1], function()
+      local file = config(case[2])
+      local got = shell.pgrun(file)
+      os.remove(file)
+      got.seconds = 0
+      refused(got, 1, file .. ": " .. case[3])
+    end)
+  end
 end)
 
 describe("a job of the wrong size", function()
@@ -207,10 +240,12 @@ describe("a good run", function()
     assert.equal("bf16", rows.mlp.dtype)
     assert.is_true(rows.mlp.verify.tolerance > 1e-3 and rows.mlp.verify.tolerance < 0.1)
   end)
-  for _, example in ipairs({ "padding-function", "router-capacity", "swiglu-bf16" }) do
+  for _, example in ipairs({ "padding-function", "router-capacity", "router-groups", "swiglu-bf16" }) do
     it("verifies the example " .. example, function()
       local got = run(4, "", "configs/examples/" .. example .. ".lua")
       assert.equal(0, got.status, got.err .. got.out)
+      local shape = "experts 256, topk 8, groups 8, group_topk 4"
+      assert.equal(example == "router-groups", got.out:find(shape, 1, true) ~= nil, got.out)
     end)
   end
   it("gives one rank's results without any launcher", function()

@@ -203,9 +203,6 @@ static void test_not_runnable_is_told_by_name(void **state) {
     static const char *const rows[][2] = {
         {"parallel = { rank_offset = 2 }", "parallel.rank_offset"},
         {"parallel = {}, model = { fp8 = true }", "model.fp8"},
-        {"parallel = {}, moe = { score = 'sigmoid' }", "moe.score"},
-        {"parallel = {}, moe = { groups = 2 }", "moe.groups"},
-        {"parallel = {}, moe = { expert_bias = true }", "moe.expert_bias"},
         {"parallel = {}, moe = { pad_to_capacity = true }", "moe.pad_to_capacity"},
         {"parallel = {}, padding = { packed = { 4 } }", "padding.packed"},
         {"parallel = {}, run = { collectives = { 'all_reduce' } }", "run.collectives"},
@@ -228,7 +225,8 @@ static void test_runnable(void **state) {
     static pgr_error error;
     pgr_spec spec =
         loaded("return { parallel = { pp = 2, vpp = 2 }, cluster = { gpus_per_node = 8 },"
-               "moe = { capacity_factor = 1.5, drop_policy = 'position', scaling = 2 },"
+               "moe = { capacity_factor = 1.5, drop_policy = 'position', scaling = 2,"
+               "        score = 'sigmoid', groups = 4, group_topk = 2, expert_bias = true },"
                "model = { vocab = 32000, tie_embeddings = true, heads = 4 } }");
     assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
     pgr_spec_free(&spec);
@@ -249,7 +247,7 @@ static void test_runnable(void **state) {
     pgr_spec_free(&spec);
     /* a router that is not run may ask for anything */
     spec = loaded("return { parallel = {}, run = { workloads = { 'mlp' } },"
-                  "moe = { score = 'sigmoid' } }");
+                  "moe = { pad_to_capacity = true } }");
     assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
     pgr_spec_free(&spec);
 }

@@ -348,7 +348,7 @@ static void test_linear(void) {
 
 /* ---- router -------------------------------------------------------------------------------- */
 
-/* Against the CPU module; a device that is the CPU has unit/router and unit/router_oracle. */
+/* Against the CPU module; a device that is the CPU has unit/router and unit/router_oracle_cpu. */
 static void test_router(pgr_dtype dtype) {
     enum { TOKENS = 37, EXPERTS = 24, TOPK = 3 };
     void *logits = random_matrix(9, dtype, TOKENS * EXPERTS);
