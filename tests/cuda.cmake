@@ -1,8 +1,10 @@
 # The CUDA module without a GPU: its own C files on a stand-in for CUDA, cuBLASLt and the kernels'
-# launches (cuda/fake_cuda.c), in a folder of modules of its own. Needs CUDA's headers, no more.
+# launches (cuda/fake_cuda.c, cuda/fake_cublaslt.c), in a folder of modules of its own. Needs CUDA's
+# headers, no more.
 if(PGRUN_WITH_CUDA)
   set(fake ${PROJECT_BINARY_DIR}/fake)
-  add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c ${CMAKE_SOURCE_DIR}/kernels/cuda.c
+  add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c cuda/fake_cublaslt.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda.c
               ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c)
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
