@@ -34,7 +34,9 @@ if(PGRUN_WITH_CUDA)
     add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
     add_test(NAME nccl/operations
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
-    set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    add_test(NAME nccl/overlap
+             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_overlap.sh $<TARGET_FILE:overlap_test>)
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.
