@@ -192,7 +192,7 @@ static cublasStatus_t ask_heuristic(cuda_products *products, product *p,
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatmulAlgoGetHeuristic(products->handle, p->operation, p->a, p->b, p->d,
                                               p->d, p->preference, 1, &result, &count);
-    *found = code == CUBLAS_STATUS_SUCCESS && count > 0;
+    *found = code == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
     if (*found)
         *algorithm = result.algo;
     /* Both say that there is no algorithm for this product, which is an answer. */
