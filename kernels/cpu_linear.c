@@ -252,7 +252,8 @@ static pgr_status check(const pgr_linear_args *a, pgr_error *error) {
             error, PGR_UNSUPPORTED,
             "a linear layer from %s to %s; f32 and bf16, and bf16 to f32 are there",
             pgr_dtype_name(a->dtype), pgr_dtype_name(a->y_dtype));
-    if (a->m < 0 || a->n < 0 || a->k < 0 || (a->activation == PGR_SWIGLU && a->n % 2 != 0))
+    if (a->m < 0 || a->n < 0 || a->k < 0 || a->batch < 0 ||
+        (a->activation == PGR_SWIGLU && a->n % 2 != 0))
         return pgr_error_set(error, PGR_INTERNAL,
                              "a linear layer of m = %" PRId64 ", n = %" PRId64 ", k = %" PRId64
                              "; sizes are not negative, and n is even with swiglu",
@@ -284,6 +285,16 @@ static pgr_status scratch(pgr_device *device, linear *l, pgr_error *error) {
     return status;
 }
 
+static void linear_block(linear *l, const pgr_linear_args *args) {
+    l->args = args;
+    for (int64_t row = 0; row < args->m; row += l->panel_rows) {
+        int64_t rows = smaller(l->panel_rows, args->m - row), ldx;
+        const float *x = x_panel(l, row, rows, &ldx);
+        for (int64_t col = 0; col < l->out_cols; col += l->panel_cols)
+            panel(l, x, ldx, row, rows, col, smaller(l->panel_cols, l->out_cols - col));
+    }
+}
+
 pgr_status pgr_cpu_linear(pgr_device *device, const pgr_linear_args *args, pgr_stream *stream,
                           pgr_error *error) {
     (void)stream;
@@ -300,11 +311,13 @@ pgr_status pgr_cpu_linear(pgr_device *device, const pgr_linear_args *args, pgr_s
     status = scratch(device, &l, error);
     if (status != PGR_OK)
         return status;
-    for (int64_t row = 0; row < args->m; row += l.panel_rows) {
-        int64_t rows = smaller(l.panel_rows, args->m - row), ldx;
-        const float *x = x_panel(&l, row, rows, &ldx);
-        for (int64_t col = 0; col < l.out_cols; col += l.panel_cols)
-            panel(&l, x, ldx, row, rows, col, smaller(l.panel_cols, l.out_cols - col));
+    int64_t batch = args->batch > 1 ? args->batch : 1;
+    for (int64_t b = 0; b < batch; b++) {
+        pgr_linear_args block = *args;
+        block.x = (const char *)args->x + b * args->stride_x * l.element;
+        block.y = offset(args->y, b * args->stride_y, l.y_element);
+        block.saved = offset(args->saved, b * args->stride_saved, l.element);
+        linear_block(&l, &block);
     }
     return PGR_OK;
 }

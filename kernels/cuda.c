@@ -313,7 +313,8 @@ static pgr_status describe(cuda_device *cuda, const pgr_cuda_facts *facts, pgr_e
              facts->driver[0] ? facts->driver : "unknown", facts->driver_version / 1000,
              facts->driver_version % 1000 / 10);
     pgr_cuda_uuid_text((const uint8_t *)properties.uuid.bytes, cuda->base.identity);
-    cuda->blocks = properties.multiProcessorCount * 8;
+    cuda->units = properties.multiProcessorCount;
+    cuda->blocks = cuda->units * 8;
     return PGR_OK;
 }
 
@@ -359,6 +360,7 @@ static pgr_status cuda_open(const pgr_device_open_args *args, pgr_device **devic
     cuda->base.ops = &cuda_ops;
     cuda->base.kind = cuda_ops.kind;
     cuda->base.threads = args->threads > 0 ? args->threads : 1;
+    cuda->base.tf32 = true; /* from compute capability 8.0 on, and older ones are refused */
     cuda->rank = args->rank;
     snprintf(cuda->host, sizeof cuda->host, "%.63s", args->host ? args->host : "this host");
     cuda->index = pgr_cuda_index(args->local_rank, facts.count);

@@ -33,6 +33,7 @@ typedef struct cuda_device {
     int64_t rank;        /* of the job, for messages */
     char host[64];       /* the same */
     char model[64];      /* "NVIDIA H100 80GB HBM3" */
+    int units;           /* SMs */
     int blocks;          /* thread blocks that fill the GPU: SMs times 8 */
     int least, greatest; /* stream priorities */
     pgr_stream main;     /* what a NULL stream means */
@@ -75,6 +76,7 @@ cudaError_t pgr_cuda_launch_fill(const pgr_fill_args *args, float unit, int bloc
 cudaError_t pgr_cuda_launch_add_bias(const pgr_bias_args *args, int blocks, cudaStream_t stream);
 cudaError_t pgr_cuda_launch_split(const pgr_context_args *args, int blocks, cudaStream_t stream);
 cudaError_t pgr_cuda_launch_gather(const pgr_context_args *args, int blocks, cudaStream_t stream);
+cudaError_t pgr_cuda_launch_product(const cuda_epilogue *args, int blocks, cudaStream_t stream);
 cudaError_t pgr_cuda_launch_epilogue(const cuda_epilogue *args, int blocks, cudaStream_t stream);
 
 #ifdef __cplusplus

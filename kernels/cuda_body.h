@@ -297,13 +297,37 @@ PGR_BOTH cuda_range cuda_gather_range(const pgr_context_args *args, int64_t inde
 
 /* ---- what follows a product ---------------------------------------------------------------- */
 
-/* z = product + bias for `rows` rows of a linear layer, from row `first` on: saved, activated and
- * rounded once. The product is [rows, n], f32. */
+/* z = product + bias for `rows` rows of each block of a linear layer, from row `first` of it on:
+ * saved, activated and rounded once. The product is [batch * rows, n], f32. */
 typedef struct cuda_epilogue {
     pgr_linear_args linear;
-    const float *product;
+    float *product;
     int64_t first, rows;
 } cuda_epilogue;
+
+/* Rows of the product, those of all blocks. */
+PGR_BOTH int64_t cuda_epilogue_rows(const cuda_epilogue *e) {
+    return e->linear.batch > 1 ? e->linear.batch * e->rows : e->rows;
+}
+
+/* Where row `row` of the product begins in a matrix of the layer, elements. */
+PGR_BOTH int64_t cuda_epilogue_place(const cuda_epilogue *e, int64_t row, int64_t stride,
+                                     int64_t ld) {
+    return row / e->rows * stride + (e->first + row % e->rows) * ld;
+}
+
+/* The product itself, one element at a time: slow, for what cuBLASLt refuses. */
+PGR_BOTH void cuda_product(const cuda_epilogue *e, cuda_lane lane) {
+    const pgr_linear_args *l = &e->linear;
+    int64_t count = cuda_epilogue_rows(e) * l->n;
+    for (int64_t i = lane.index; i < count; i += lane.count) {
+        int64_t x = cuda_epilogue_place(e, i / l->n, l->stride_x, l->ldx), w = i % l->n * l->ldw;
+        float sum = 0;
+        for (int64_t at = 0; at < l->k; at++)
+            sum += cuda_load(l->x, l->dtype, x + at) * cuda_load(l->w, l->dtype, w + at);
+        e->product[i] = sum;
+    }
+}
 
 PGR_BOTH float cuda_gelu(float z) {
     return 0.5f * z * (1.0f + tanhf(0.7978845608028654f * (z + 0.044715f * z * z * z)));
@@ -315,21 +339,21 @@ PGR_BOTH float cuda_epilogue_z(const cuda_epilogue *e, int64_t row, int64_t col)
     if (l->bias)
         z += cuda_load(l->bias, l->dtype, col);
     if (l->saved)
-        cuda_store(l->saved, l->dtype, (e->first + row) * l->n + col, z);
+        cuda_store(l->saved, l->dtype, cuda_epilogue_place(e, row, l->stride_saved, l->n) + col, z);
     return z;
 }
 
 PGR_BOTH void cuda_epilogue_apply(const cuda_epilogue *e, cuda_lane lane) {
     const pgr_linear_args *l = &e->linear;
     int64_t outs = l->activation == PGR_SWIGLU ? l->n / 2 : l->n;
-    for (int64_t i = lane.index; i < e->rows * outs; i += lane.count) {
+    for (int64_t i = lane.index; i < cuda_epilogue_rows(e) * outs; i += lane.count) {
         int64_t row = i / outs, col = i % outs;
         float z = cuda_epilogue_z(e, row, col), y = z;
         if (l->activation == PGR_GELU)
             y = cuda_gelu(z);
         else if (l->activation == PGR_SWIGLU)
             y = z / (1.0f + expf(-z)) * cuda_epilogue_z(e, row, outs + col);
-        cuda_store(l->y, l->y_dtype, (e->first + row) * l->ldy + col, y);
+        cuda_store(l->y, l->y_dtype, cuda_epilogue_place(e, row, l->stride_y, l->ldy) + col, y);
     }
 }
 

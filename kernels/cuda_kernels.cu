@@ -39,6 +39,10 @@ __global__ void __launch_bounds__(THREADS) gather_kernel(pgr_context_args args, 
     }
 }
 
+__global__ void __launch_bounds__(THREADS) product_kernel(cuda_epilogue args) {
+    cuda_product(&args, lane_of_grid());
+}
+
 __global__ void __launch_bounds__(THREADS) epilogue_kernel(cuda_epilogue args) {
     cuda_epilogue_apply(&args, lane_of_grid());
 }
@@ -75,8 +79,14 @@ cudaError_t pgr_cuda_launch_gather(const pgr_context_args *args, int blocks, cud
     return cudaGetLastError();
 }
 
+cudaError_t pgr_cuda_launch_product(const cuda_epilogue *args, int blocks, cudaStream_t stream) {
+    int64_t work = cuda_epilogue_rows(args) * args->linear.n;
+    product_kernel<<<blocks_for(work, blocks), THREADS, 0, stream>>>(*args);
+    return cudaGetLastError();
+}
+
 cudaError_t pgr_cuda_launch_epilogue(const cuda_epilogue *args, int blocks, cudaStream_t stream) {
-    int64_t work = args->rows * args->linear.n;
+    int64_t work = cuda_epilogue_rows(args) * args->linear.n;
     epilogue_kernel<<<blocks_for(work, blocks), THREADS, 0, stream>>>(*args);
     return cudaGetLastError();
 }

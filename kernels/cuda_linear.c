@@ -5,8 +5,11 @@
  * bias epilogue adds one value per row of the result, which is per column of ours.
  *
  * Where cuBLASLt's epilogue does all that is asked, it writes y. Else (SwiGLU, `saved`, an f32 y of
- * bf16 inputs with a bias, or no algorithm for the shape) the product goes to f32 scratch, some
- * rows at a time, and a kernel of ours does the rest with one rounding. f32 is f32: no TF32. */
+ * bf16 inputs with a bias, a bias that is not aligned to 16 bytes, or no algorithm for the shape)
+ * the product goes to f32 scratch, some rows at a time, and a kernel of ours does the rest with one
+ * rounding; where cuBLASLt refuses the bare product too, a plain kernel of ours makes it. f32 is
+ * f32, unless TF32 is asked for. Blocks are cuBLASLt's strided batches, with a stride of 0 for w
+ * and the bias. */
 #include <cublasLt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,9 +27,12 @@ enum { CACHED = 128 };
 /* All that the choice of an algorithm depends on. Compared as bytes: no padding, cleared first. */
 typedef struct product_key {
     int64_t m, n, k, ldx, ldw, ldy;
-    int32_t dtype, y_dtype, epilogue;
-    uint32_t x_alignment, w_alignment, y_alignment;
+    int64_t stride_x, stride_y; /* 0 without a batch */
+    int32_t batch, dtype, y_dtype, epilogue, compute;
+    int32_t units; /* SMs that it may use; 0: all */
+    uint32_t x_alignment, w_alignment, y_alignment, bias_alignment;
 } product_key;
+_Static_assert(sizeof(product_key) == 8 * sizeof(int64_t) + 10 * sizeof(int32_t), "no padding");
 
 typedef struct cuda_products {
     cublasLtHandle_t handle;
@@ -106,13 +112,17 @@ static cublasStatus_t operation_make(product *p) {
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = (cublasLtEpilogue_t)p->key.epilogue;
     const int32_t bias_type = (int32_t)cuda_type(p->key.dtype);
-    cublasStatus_t code = cublasLtMatmulDescCreate(&p->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasStatus_t code =
+        cublasLtMatmulDescCreate(&p->operation, (cublasComputeType_t)p->key.compute, CUDA_R_32F);
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA,
                                               &transposed, sizeof transposed);
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
                                               &epilogue, sizeof epilogue);
+    if (code == CUBLAS_STATUS_SUCCESS && p->key.units > 0)
+        code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET,
+                                              &p->key.units, sizeof p->key.units);
     if (code != CUBLAS_STATUS_SUCCESS || !p->bias)
         return code;
     code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
@@ -121,6 +131,15 @@ static cublasStatus_t operation_make(product *p) {
         return code;
     return cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
                                           &bias_type, sizeof bias_type);
+}
+
+static cublasStatus_t batch_set(cublasLtMatrixLayout_t layout, int32_t batch, int64_t stride) {
+    cublasStatus_t code = cublasLtMatrixLayoutSetAttribute(
+        layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch);
+    return code != CUBLAS_STATUS_SUCCESS
+               ? code
+               : cublasLtMatrixLayoutSetAttribute(
+                     layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
 }
 
 static cublasStatus_t layouts_make(product *p) {
@@ -133,6 +152,14 @@ static cublasStatus_t layouts_make(product *p) {
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatrixLayoutCreate(&p->d, cuda_type(key->y_dtype), (uint64_t)key->n,
                                           (uint64_t)key->m, key->ldy);
+    if (key->batch == 1)
+        return code;
+    if (code == CUBLAS_STATUS_SUCCESS)
+        code = batch_set(p->a, key->batch, 0);
+    if (code == CUBLAS_STATUS_SUCCESS)
+        code = batch_set(p->b, key->batch, key->stride_x);
+    if (code == CUBLAS_STATUS_SUCCESS)
+        code = batch_set(p->d, key->batch, key->stride_y);
     return code;
 }
 
@@ -165,7 +192,7 @@ static cublasStatus_t ask_heuristic(cuda_products *products, product *p,
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatmulAlgoGetHeuristic(products->handle, p->operation, p->a, p->b, p->d,
                                               p->d, p->preference, 1, &result, &count);
-    *found = code == CUBLAS_STATUS_SUCCESS && count > 0;
+    *found = code == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
     if (*found)
         *algorithm = result.algo;
     /* Both say that there is no algorithm for this product, which is an answer. */
@@ -174,13 +201,13 @@ static cublasStatus_t ask_heuristic(cuda_products *products, product *p,
                : code;
 }
 
-/* The algorithm of a product, NULL where cuBLASLt has none: asked once per shape. */
-static pgr_status algorithm_find(const cuda_device *cuda, product *p,
-                                 const cublasLtMatmulAlgo_t **algorithm, pgr_error *error) {
+/* The place of a product's algorithm in the cache, found or not: asked once per shape. */
+static pgr_status algorithm_find(const cuda_device *cuda, product *p, int *place,
+                                 pgr_error *error) {
     cuda_products *products = cuda->products;
     for (int i = 0; i < products->cached; i++) {
         if (memcmp(&products->cache[i].key, &p->key, sizeof p->key) == 0) {
-            *algorithm = products->cache[i].found ? &products->cache[i].algorithm : NULL;
+            *place = i;
             return PGR_OK;
         }
     }
@@ -197,34 +224,60 @@ static pgr_status algorithm_find(const cuda_device *cuda, product *p,
     products->cache[slot].found = found;
     if (found)
         products->cache[slot].algorithm = made;
-    *algorithm = found ? &products->cache[slot].algorithm : NULL;
+    *place = slot;
     return PGR_OK;
 }
 
-/* One product with its epilogue. *done is false where cuBLASLt cannot. */
-static pgr_status product_run(const cuda_device *cuda, product *p, pgr_stream *stream, bool *done,
-                              pgr_error *error) {
+/* Enqueues the product, if there is an algorithm. One that the call refuses although it was
+ * offered is forgotten, so that it is not tried again. */
+static pgr_status product_start(const cuda_device *cuda, const product *p, int place,
+                                const pgr_stream *stream, pgr_error *error) {
     const float one = 1, zero = 0;
-    const cublasLtMatmulAlgo_t *algorithm = NULL;
+    cuda_products *products = cuda->products;
+    if (!products->cache[place].found)
+        return PGR_OK;
+    cublasStatus_t code = cublasLtMatmul(
+        products->handle, p->operation, &one, p->w, p->a, p->x, p->b, &zero, p->y, p->d, p->y, p->d,
+        &products->cache[place].algorithm, stream->workspace, WORKSPACE_BYTES, stream->stream);
+    if (code == CUBLAS_STATUS_NOT_SUPPORTED) {
+        products->cache[place].found = false;
+        return PGR_OK;
+    }
+    return check(cuda, code, "cublasLtMatmul", &p->key, error);
+}
+
+/* One product with its epilogue. *done is false where cuBLASLt cannot. */
+static pgr_status product_run(const cuda_device *cuda, product *p, const pgr_stream *stream,
+                              bool *done, pgr_error *error) {
+    int place = 0;
     cublasStatus_t code = operation_make(p);
     if (code == CUBLAS_STATUS_SUCCESS)
         code = layouts_make(p);
     pgr_status status = check(cuda, code, "cuBLASLt's descriptors", &p->key, error);
     if (status == PGR_OK)
-        status = algorithm_find(cuda, p, &algorithm, error);
-    if (status == PGR_OK && algorithm)
-        status = check(cuda,
-                       cublasLtMatmul(cuda->products->handle, p->operation, &one, p->w, p->a, p->x,
-                                      p->b, &zero, p->y, p->d, p->y, p->d, algorithm,
-                                      stream->workspace, WORKSPACE_BYTES, stream->stream),
-                       "cublasLtMatmul", &p->key, error);
+        status = algorithm_find(cuda, p, &place, error);
+    if (status == PGR_OK)
+        status = product_start(cuda, p, place, stream, error);
     product_free(p);
     if (status == PGR_OK)
-        *done = algorithm != NULL;
+        *done = cuda->products->cache[place].found;
     return status;
 }
 
-static product product_of(const pgr_linear_args *args, cublasLtEpilogue_t epilogue) {
+/* Of an operand's blocks: its first byte and the distance of the others. */
+static uint32_t alignment_of(const void *first, int64_t stride, pgr_dtype dtype) {
+    uintptr_t places = (uintptr_t)first | (uintptr_t)(stride * pgr_dtype_bytes(dtype));
+    return pgr_cuda_alignment((const void *)places);
+}
+
+/* SMs to aim at where some are to be left free: half of all at least. 0: all. */
+static int32_t units_for(const cuda_device *cuda, int32_t free_units) {
+    int32_t half = (cuda->units + 1) / 2, left = cuda->units - free_units;
+    return free_units <= 0 ? 0 : left > half ? left : half;
+}
+
+static product product_of(const cuda_device *cuda, const pgr_linear_args *args,
+                          cublasLtEpilogue_t epilogue) {
     product p;
     memset(&p, 0, sizeof p);
     p.x = args->x;
@@ -237,12 +290,19 @@ static product product_of(const pgr_linear_args *args, cublasLtEpilogue_t epilog
     p.key.ldx = args->ldx;
     p.key.ldw = args->ldw;
     p.key.ldy = args->ldy;
+    p.key.batch = args->batch > 1 ? (int32_t)args->batch : 1;
+    p.key.stride_x = args->batch > 1 ? args->stride_x : 0;
+    p.key.stride_y = args->batch > 1 ? args->stride_y : 0;
     p.key.dtype = (int32_t)args->dtype;
     p.key.y_dtype = (int32_t)args->y_dtype;
     p.key.epilogue = (int32_t)epilogue;
-    p.key.x_alignment = pgr_cuda_alignment(args->x);
+    p.key.compute = (int32_t)(args->tf32 && args->dtype == PGR_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                   : CUBLAS_COMPUTE_32F);
+    p.key.units = units_for(cuda, args->free_units);
+    p.key.x_alignment = alignment_of(args->x, p.key.stride_x, args->dtype);
     p.key.w_alignment = pgr_cuda_alignment(args->w);
-    p.key.y_alignment = pgr_cuda_alignment(args->y);
+    p.key.y_alignment = alignment_of(args->y, p.key.stride_y, args->y_dtype);
+    p.key.bias_alignment = args->bias ? pgr_cuda_alignment(args->bias) : 0;
     return p;
 }
 
@@ -253,6 +313,10 @@ static bool epilogue_of(const pgr_linear_args *args, cublasLtEpilogue_t *epilogu
     if (args->saved || args->activation == PGR_SWIGLU || args->k == 0)
         return false;
     if (args->dtype != args->y_dtype && (args->bias || args->activation == PGR_GELU))
+        return false;
+    /* The heuristic is told the alignment of the matrices and not the bias's: kernels that it
+     * offers read the bias in 16 bytes (pytorch/pytorch pull request 194497). */
+    if (args->bias && (uintptr_t)args->bias % 16 != 0)
         return false;
     if (args->activation == PGR_GELU)
         *epilogue = args->bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
@@ -281,56 +345,61 @@ static pgr_status stream_memory(const cuda_device *cuda, pgr_stream *stream, int
     return status;
 }
 
-/* Rows [first, first + rows) through scratch. */
-static pgr_status panel_run(const cuda_device *cuda, const pgr_linear_args *args, int64_t first,
-                            int64_t rows, pgr_stream *stream, pgr_error *error) {
-    cuda_epilogue epilogue = {
-        .linear = *args, .product = stream->scratch, .first = first, .rows = rows};
+/* x w^T of the panel into scratch. */
+static pgr_status panel_product(const cuda_device *cuda, const cuda_epilogue *panel,
+                                pgr_stream *stream, pgr_error *error) {
+    const pgr_linear_args *args = &panel->linear;
+    int64_t batch = args->batch > 1 ? args->batch : 1;
     pgr_linear_args plain = *args;
-    pgr_status status = PGR_OK;
-    bool done = true;
-    plain.x = (const char *)args->x + first * args->ldx * pgr_dtype_bytes(args->dtype);
-    plain.y = stream->scratch;
+    bool done = false;
+    plain.x = (const char *)args->x + panel->first * args->ldx * pgr_dtype_bytes(args->dtype);
+    plain.y = panel->product;
     plain.y_dtype = PGR_F32;
     plain.ldy = args->n;
-    plain.m = rows;
+    plain.stride_y = panel->rows * args->n;
+    plain.m = panel->rows;
     plain.bias = NULL;
     if (args->k == 0) {
-        size_t bytes = (size_t)(rows * args->n) * sizeof(float);
-        status = pgr_cuda_check(cuda, cudaMemsetAsync(stream->scratch, 0, bytes, stream->stream),
-                                error, "cudaMemsetAsync of %zu bytes", bytes);
-    } else {
-        product p = product_of(&plain, CUBLASLT_EPILOGUE_DEFAULT);
-        status = product_run(cuda, &p, stream, &done, error);
+        size_t bytes = (size_t)(batch * panel->rows * args->n) * sizeof(float);
+        return pgr_cuda_check(cuda, cudaMemsetAsync(panel->product, 0, bytes, stream->stream),
+                              error, "cudaMemsetAsync of %zu bytes", bytes);
     }
-    if (status == PGR_OK && !done)
-        status = pgr_error_set(
-            error, PGR_UNSUPPORTED,
-            "cuBLASLt has no algorithm for m = %" PRId64 ", n = %" PRId64 ", k = %" PRId64
-            " in %s (row strides %" PRId64 " and %" PRId64 ") on %s",
-            rows, args->n, args->k, pgr_dtype_name(args->dtype), args->ldx, args->ldw, cuda->model);
-    if (status != PGR_OK)
+    product p = product_of(cuda, &plain, CUBLASLT_EPILOGUE_DEFAULT);
+    pgr_status status = product_run(cuda, &p, stream, &done, error);
+    if (status != PGR_OK || done)
         return status;
-    return pgr_cuda_check(cuda, pgr_cuda_launch_epilogue(&epilogue, cuda->blocks, stream->stream),
-                          error, "the epilogue of [%" PRId64 ", %" PRId64 "]", rows, args->n);
+    return pgr_cuda_check(cuda, pgr_cuda_launch_product(panel, cuda->blocks, stream->stream), error,
+                          "the product of [%" PRId64 ", %" PRId64 "] and [%" PRId64 ", %" PRId64
+                          "]",
+                          batch * panel->rows, args->k, args->n, args->k);
 }
 
+/* Some rows of every block at a time. */
 static pgr_status linear_panels(const cuda_device *cuda, const pgr_linear_args *args,
                                 pgr_stream *stream, pgr_error *error) {
-    int64_t row_bytes = args->n * (int64_t)sizeof(float), most = PGR_CUDA_SCRATCH_BYTES / row_bytes;
+    int64_t batch = args->batch > 1 ? args->batch : 1;
+    int64_t row_bytes = batch * args->n * (int64_t)sizeof(float);
+    int64_t most = PGR_CUDA_SCRATCH_BYTES / row_bytes;
     most = most < 1 ? 1 : most < args->m ? most : args->m;
     pgr_status status = stream_memory(cuda, stream, most * row_bytes, error);
     for (int64_t first = 0; status == PGR_OK && first < args->m; first += most) {
         int64_t rows = args->m - first < most ? args->m - first : most;
-        status = panel_run(cuda, args, first, rows, stream, error);
+        cuda_epilogue panel = {
+            .linear = *args, .product = stream->scratch, .first = first, .rows = rows};
+        status = panel_product(cuda, &panel, stream, error);
+        if (status == PGR_OK)
+            status = pgr_cuda_check(
+                cuda, pgr_cuda_launch_epilogue(&panel, cuda->blocks, stream->stream), error,
+                "the epilogue of [%" PRId64 ", %" PRId64 "]", batch * rows, args->n);
     }
     return status;
 }
 
 /* As the CPU's: the sizes that products on every device take. */
 static pgr_status arguments_check(const pgr_linear_args *args, pgr_error *error) {
-    const int64_t sizes[] = {args->m, args->n, args->k, args->ldx, args->ldw, args->ldy};
-    static const char *const names[] = {"m", "n", "k", "ldx", "ldw", "ldy"};
+    const int64_t sizes[] = {args->m,   args->n,   args->k,    args->ldx,
+                             args->ldw, args->ldy, args->batch};
+    static const char *const names[] = {"m", "n", "k", "ldx", "ldw", "ldy", "batch"};
     if ((args->dtype != PGR_F32 && args->dtype != PGR_BF16) ||
         (args->y_dtype != args->dtype && args->y_dtype != PGR_F32))
         return pgr_error_set(error, PGR_UNSUPPORTED,
@@ -360,7 +429,7 @@ pgr_status pgr_cuda_linear(pgr_device *device, const pgr_linear_args *args, pgr_
     if (status == PGR_OK)
         status = stream_memory(cuda, stream, 0, error);
     if (status == PGR_OK && epilogue_of(args, &epilogue)) {
-        product p = product_of(args, epilogue);
+        product p = product_of(cuda, args, epilogue);
         status = product_run(cuda, &p, stream, &done, error);
     }
     return status != PGR_OK || done ? status : linear_panels(cuda, args, stream, error);

@@ -25,6 +25,7 @@ typedef struct pgr_device {
     const char *kind;  /* "cpu", "cuda": what the report's `device` says */
     char identity[64]; /* what tells two devices apart: host and index, or a GPU's UUID */
     int32_t threads;   /* CPU threads that products may use */
+    bool tf32;         /* pgr_linear_args.tf32 is heard; else f32 is f32 */
 } pgr_device;
 
 typedef struct pgr_device_open_args {
@@ -64,7 +65,11 @@ typedef struct pgr_fill_args {
  * g, the others the value u, and y = silu(g) * u. PGR_GELU is the tanh approximation that
  * Megatron's fused bias-GELU and cuBLASLt's epilogue use (Hendrycks & Gimpel 2016): 0.5 z (1 +
  * tanh(sqrt(2/pi) (z + 0.044715 z^3))). `saved` (may be NULL) receives z = x w^T + bias, [m, n] in
- * `dtype`, for a backward pass. */
+ * `dtype`, for a backward pass.
+ *
+ * With `batch` > 1 the same is done for so many blocks of m rows, which share w and bias: block b
+ * begins b * stride_x elements after the first in x, b * stride_y in y and b * stride_saved in
+ * saved. Blocks of y do not overlap, nor do those of saved. */
 typedef struct pgr_linear_args {
     const void *x, *w, *bias;
     void *y, *saved;
@@ -73,6 +78,11 @@ typedef struct pgr_linear_args {
     pgr_dtype dtype;       /* of x, w, bias and saved: PGR_F32 or PGR_BF16 */
     pgr_dtype y_dtype;     /* of y: the same, or PGR_F32 */
     pgr_activation activation;
+    int64_t batch; /* 0 and 1: one block */
+    int64_t stride_x, stride_y, stride_saved;
+    int32_t
+        free_units; /* SMs to leave to what communicates beside; a CPU has none and ignores it */
+    bool tf32; /* f32 operands may be cut to TF32 (10 bits of mantissa) where pgr_device.tf32 */
 } pgr_linear_args;
 
 /* y[r, c] += bias[c], in place. */

@@ -32,7 +32,7 @@
 ---@field hybrid_cp? boolean # Also make hybrid data and context parallel groups of each power of two (default false)
 ---@field optimizer_instances? integer # Instances of the distributed optimizer (default 1)
 ---@field rank_offset? integer # Added to every rank that is reported (groups and check only) (default 0)
----@field tp_comm_overlap? boolean # Overlap of tp communication with compute; the padding rule depends on it (default false)
+---@field tp_comm_overlap? boolean # With sequence_parallel: linear layers communicate in chunks beside their product; the padding rule depends on it (default false)
 ---@field mode? "train"|"infer" # What the layout is for (default "train")
 ---@field expert_view? boolean # false: a dense model, without expert families and their rules (default true)
 ---@field grid? pgrun.grid_axis[] # The general form: { {"tp", 2}, {"mine", 4}, {"dp"} }, the first varies fastest; one size may be left out
@@ -96,6 +96,8 @@
 ---@field warmup? integer # Iterations before timing (default 2)
 ---@field iterations? integer # Iterations that are timed (default 10)
 ---@field seed? integer # Of weights, inputs and math.random (default 1)
+---@field overlap_chunks? integer # Chunks that communicate beside the product with tp_comm_overlap; 1: none do (default 4)
+---@field tf32? boolean # On a GPU, linear layers in f32 may multiply in TF32, 10 bits of mantissa (default false)
 ---@field device? "auto"|"cpu"|"cuda" # Where kernels run; auto is decided by all ranks together (default "auto")
 ---@field comm? "auto"|"mpi"|"nccl" # What communicates; auto is decided by all ranks together (default "auto")
 ---@field timeout? number # Seconds without progress in one collective: what one of its messages may take (default 60)

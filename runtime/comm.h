@@ -18,7 +18,7 @@ typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-#define PGR_MODULE_ABI 3u
+#define PGR_MODULE_ABI 4u
 
 typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
 typedef struct pgr_comm_ops pgr_comm_ops;
@@ -151,6 +151,7 @@ struct pgr_comm {
                                   open_begin: the usual one of communication, 1 */
     pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
                                   overlap with it; NULL in a job without a device */
+    int32_t units;             /* SMs of the GPU to leave to its operations; 0: they use none */
 };
 
 typedef struct pgr_comm_open_args {
@@ -230,6 +231,11 @@ struct pgr_comm_ops {
 
     /* Whether the request is done; frees its state when it is. Else counts its parts that are. */
     pgr_status (*test)(pgr_request *request, bool *done, pgr_error *error);
+
+    /* NULL: only the host can wait. Lets what is enqueued on `stream` from now on wait for the
+     * request, which is still to be waited for: the host waits until it is launched, not until it
+     * is done. Not inside of a group. */
+    pgr_status (*stream_wait)(pgr_request *request, pgr_stream *stream, pgr_error *error);
 };
 
 /* Waits until the request is done, at most comm->timeout seconds without progress: without a part

@@ -305,6 +305,8 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
     made->base.size = args->size;
     made->base.timeout = args->timeout;
     made->base.priority = args->nccl && args->nccl->high_priority ? 2 : 1;
+    made->base.units = args->nccl && args->nccl->max_ctas != PGR_NIL ? (int32_t)args->nccl->max_ctas
+                                                                     : PGR_NCCL_UNITS;
     snprintf(made->name, sizeof made->name, "pgrun %s %lld", args->family, (long long)args->group);
     if (args->nccl) {
         made->has_options = true;
@@ -482,4 +484,5 @@ const pgr_comm_ops pgr_nccl_comm_ops = {
     .receive = pgr_nccl_receive,
     .barrier = pgr_nccl_barrier,
     .test = pgr_nccl_test,
+    .stream_wait = pgr_nccl_stream_wait,
 };

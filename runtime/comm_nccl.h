@@ -135,6 +135,10 @@ extern pgr_nccl_world pgr_nccl_the;
 
 extern const pgr_comm_ops pgr_nccl_comm_ops;
 
+/* SMs that are left to a communicator whose options do not bound them (max_ctas): what NCCL takes
+ * for large operations within an NVLink domain of Hopper GPUs. */
+enum { PGR_NCCL_UNITS = 16 };
+
 /* What NCCL says of a communicator now: *ready for ncclSuccess, an error, or neither. */
 pgr_status pgr_nccl_state(const pgr_job *job, ncclComm_t handle, bool *ready, pgr_error *error);
 
@@ -163,6 +167,7 @@ pgr_status pgr_nccl_event_wait(pgr_comm *comm, pgr_event *event, const char *ope
 
 /* Of pgr_comm_ops. comm_nccl_requests.c */
 pgr_status pgr_nccl_test(pgr_request *request, bool *done, pgr_error *error);
+pgr_status pgr_nccl_stream_wait(pgr_request *request, pgr_stream *stream, pgr_error *error);
 pgr_status pgr_nccl_buffer_alloc(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error);
 void pgr_nccl_buffer_free(pgr_comm *comm, void *buffer);
 pgr_status pgr_nccl_group_start(pgr_comm *comm, pgr_error *error);

@@ -240,3 +240,17 @@ pgr_status pgr_nccl_group_end(pgr_comm *comm, pgr_error *error) {
         pgr_nccl_check(comm->job, pgr_nccl_the.nccl->GroupEnd(), "ncclGroupEnd", error);
     return status == PGR_OK ? PGR_OK : group_failed(comm, status, error);
 }
+
+pgr_status pgr_nccl_stream_wait(pgr_request *request, pgr_stream *stream, pgr_error *error) {
+    pgr_nccl_comm *comm = (pgr_nccl_comm *)request->comm;
+    const pgr_nccl_pending *pending = request->state;
+    pgr_device *device = comm->base.job->device;
+    if (!pending)
+        return PGR_OK;
+    pgr_status status = settle(comm, error);
+    if (status == PGR_OK && !pending->recorded)
+        status = pgr_error_set(error, PGR_INTERNAL, "a stream waits for it inside of its group");
+    if (status == PGR_OK)
+        status = device->ops->stream_wait(device, stream, pending->event, error);
+    return status == PGR_OK ? PGR_OK : operation_failed(request, status, error);
+}

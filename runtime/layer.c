@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { LAPS_MAX = 32 };
+enum { LAPS_MAX = 16 + 4 * PGR_CHUNKS_MAX }; /* two layers: two laps a chunk, and their ends */
 
 struct pgr_stopwatch {
     pgr_device *device;
@@ -141,6 +141,14 @@ pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_reques
         status = order_streams(site, request->comm->stream, site->stream, error);
     return status ? status
                   : pgr_stopwatch_lap(site->stopwatch, PGR_COMMUNICATION, site->stream, error);
+}
+
+pgr_status pgr_site_comm_order(const pgr_site *site, pgr_request *request, pgr_error *error) {
+    pgr_comm *comm = request->comm;
+    if (request->state && comm->ops->stream_wait)
+        return comm->ops->stream_wait(request, site->stream, error);
+    pgr_status status = pgr_request_wait(request, error);
+    return status ? status : order_streams(site, comm->stream, site->stream, error);
 }
 
 pgr_status pgr_site_group(const pgr_site *site, const char *family, const pgr_group **group,

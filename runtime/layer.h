@@ -13,7 +13,9 @@ extern "C" {
 
 typedef enum pgr_phase { PGR_COMPUTE, PGR_COMMUNICATION, PGR_PHASES } pgr_phase;
 
-/* Device events that cut one iteration into laps of computation and communication. */
+/* Device events that cut one iteration into laps of computation and communication. They are on the
+ * stream of computation: where communication runs beside it, a lap of communication is the time
+ * that computation waited for it, and what is hidden behind computation is in no lap. */
 typedef struct pgr_stopwatch pgr_stopwatch;
 
 pgr_status pgr_stopwatch_create(pgr_device *device, pgr_stopwatch **stopwatch, pgr_error *error);
@@ -65,6 +67,11 @@ pgr_status pgr_site_comm_begin(const pgr_site *site, const pgr_comm *comm, pgr_e
 pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_request *request,
                              pgr_error *error);
 
+/* In place of end, where more computation is to run beside: lets what is computed from now on wait
+ * for the operation. The host waits too where the backend knows no other way (MPI). The request is
+ * still to be waited for. No lap. */
+pgr_status pgr_site_comm_order(const pgr_site *site, pgr_request *request, pgr_error *error);
+
 /* This rank's open group of `family`; PGR_INTERNAL where the run did not open it. */
 pgr_status pgr_site_group(const pgr_site *site, const char *family, const pgr_group **group,
                           pgr_error *error);
@@ -113,6 +120,8 @@ typedef struct pgr_saved {
 
 void pgr_saved_free(const pgr_site *site, pgr_saved *saved);
 
+enum { PGR_CHUNKS_MAX = 32 };
+
 /* Weight [output, input] and bias [output] are the tensors "<name>.weight" and "<name>.bias" of the
  * generator; a column-parallel layer holds rows of both, a row-parallel one columns of the weight
  * and the whole bias. With PGR_SWIGLU `output` counts both halves, and each shard holds its slice
@@ -128,6 +137,10 @@ typedef struct pgr_linear_config {
     bool sequence_parallel; /* all-gather before a column-parallel, reduce-scatter after a
                                row-parallel product, over tp; else all-reduce after the latter */
     int64_t rows;           /* of the product: the context-parallel share of a micro batch */
+    int64_t overlap_chunks; /* with sequence_parallel and tp > 1: so many chunks (at most
+                               PGR_CHUNKS_MAX, and the rows that a rank owns) are communicated
+                               beside the product; 0 or 1: one after the other */
+    bool tf32;              /* f32 products may be TF32 where the device has it */
 } pgr_linear_config;
 
 typedef struct pgr_linear {
@@ -142,7 +155,20 @@ typedef struct pgr_linear {
     void *bias;       /* [width] (row-parallel: [output]) or NULL */
     void *gathered;   /* column-parallel with sequence parallelism: [rows, input] */
     void *partial;    /* row-parallel with tp > 1: [rows, output] */
+    int64_t chunks;   /* that forward works in; 1: the plain order */
+    void *chunked;    /* column-parallel with chunks > 1: [rows, input], chunk after chunk */
+    bool tf32;        /* its products may be TF32 */
 } pgr_linear;
+
+/* Chunk `index` of layer->chunks: rows [begin, begin + rows) of the share of every rank of tp, so
+ * that each rank owns the same rows as in the plain order. Chunks differ by one row at most. In
+ * `chunked` (and in `partial`, in a forward pass with chunks) it lies at row tp * begin, as
+ * [tp][rows]. */
+typedef struct pgr_chunk {
+    int64_t begin, rows;
+} pgr_chunk;
+
+pgr_chunk pgr_linear_chunk(const pgr_linear *layer, int64_t index);
 
 /* Not collective. PGR_INVALID where tp does not divide the sharded dimension. */
 pgr_status pgr_linear_create(const pgr_site *site, const pgr_linear_config *config,
@@ -154,6 +180,10 @@ void pgr_linear_free(const pgr_site *site, pgr_linear *layer);
  * may be NULL. */
 pgr_status pgr_linear_forward(const pgr_site *site, pgr_linear *layer, const void *x, void *y,
                               pgr_saved *saved, pgr_error *error);
+
+/* The same in the plain order, whatever layer->chunks is: what the other is compared with. */
+pgr_status pgr_linear_forward_plain(const pgr_site *site, pgr_linear *layer, const void *x, void *y,
+                                    pgr_saved *saved, pgr_error *error);
 
 /* Fills the layer's own buffers with NaN, so that stale values cannot pass for results. */
 pgr_status pgr_linear_poison(const pgr_site *site, pgr_linear *layer, pgr_error *error);

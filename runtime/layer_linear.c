@@ -1,6 +1,6 @@
 /* layer_linear.c - column- and row-parallel linear layers, with and without sequence parallelism.
  */
-#include "layer.h"
+#include "layer_linear.h"
 #include "random.h"
 
 #include <stdio.h>
@@ -90,6 +90,21 @@ static pgr_status shard(pgr_linear *layer, pgr_error *error) {
     return PGR_OK;
 }
 
+/* How many chunks there are to overlap. */
+static int64_t chunks_of(const pgr_linear *layer) {
+    const pgr_linear_config *config = &layer->config;
+    int64_t share = config->rows / layer->tp->size, chunks = config->overlap_chunks;
+    if (!config->sequence_parallel || layer->tp->size == 1)
+        return 1;
+    chunks = chunks < share ? chunks : share;
+    return chunks < 1 ? 1 : chunks < PGR_CHUNKS_MAX ? chunks : PGR_CHUNKS_MAX;
+}
+
+pgr_chunk pgr_linear_chunk(const pgr_linear *layer, int64_t index) {
+    int64_t share = layer->config.rows / layer->tp->size, begin = share * index / layer->chunks;
+    return (pgr_chunk){begin, share * (index + 1) / layer->chunks - begin};
+}
+
 pgr_status pgr_linear_create(const pgr_site *site, const pgr_linear_config *config,
                              pgr_linear **layer, pgr_error *error) {
     pgr_linear *created = calloc(1, sizeof *created);
@@ -99,6 +114,7 @@ pgr_status pgr_linear_create(const pgr_site *site, const pgr_linear_config *conf
     snprintf(created->name, sizeof created->name, "%s", config->name);
     created->config.name = created->name;
     created->exponent = pgr_weight_exponent(config->input);
+    created->tf32 = config->tf32 && config->dtype == PGR_F32 && site->device->tf32;
 
     int64_t element = pgr_dtype_bytes(config->dtype);
     pgr_status status = pgr_site_group(site, "tp", &created->tp, error);
@@ -110,9 +126,13 @@ pgr_status pgr_linear_create(const pgr_site *site, const pgr_linear_config *conf
     if (!status && config->bias)
         status = pgr_site_alloc(site, created->width * element, &created->bias, error);
     bool shared = !status && created->tp->size > 1;
+    created->chunks = shared ? chunks_of(created) : 1;
     if (shared && config->kind == PGR_COLUMN_PARALLEL && config->sequence_parallel)
         status =
             pgr_site_alloc(site, config->rows * config->input * element, &created->gathered, error);
+    if (!status && created->chunks > 1 && created->gathered)
+        status = pgr_site_buffer_alloc(site, created->tp, config->rows * config->input * element,
+                                       &created->chunked, error);
     if (shared && config->kind == PGR_ROW_PARALLEL)
         status =
             pgr_site_alloc(site, config->rows * config->output * element, &created->partial, error);
@@ -133,6 +153,7 @@ void pgr_linear_free(const pgr_site *site, pgr_linear *layer) {
     pgr_site_free(site, layer->bias);
     pgr_site_buffer_free(site, layer->tp, layer->gathered);
     pgr_site_buffer_free(site, layer->tp, layer->partial);
+    pgr_site_buffer_free(site, layer->tp, layer->chunked);
     free(layer);
 }
 
@@ -145,12 +166,13 @@ static pgr_status poison(const pgr_site *site, void *memory, int64_t bytes, pgr_
 pgr_status pgr_linear_poison(const pgr_site *site, pgr_linear *layer, pgr_error *error) {
     int64_t row_bytes = layer->config.rows * pgr_dtype_bytes(layer->config.dtype);
     pgr_status status = poison(site, layer->gathered, row_bytes * layer->config.input, error);
+    if (!status)
+        status = poison(site, layer->chunked, row_bytes * layer->config.input, error);
     return status ? status : poison(site, layer->partial, row_bytes * layer->config.output, error);
 }
 
-/* Keeps the input and makes room for the pre-activation values. */
-static pgr_status save(const pgr_site *site, const pgr_linear *layer, const void *input,
-                       pgr_saved *saved, pgr_error *error) {
+pgr_status pgr_linear_save(const pgr_site *site, const pgr_linear *layer, const void *input,
+                           pgr_saved *saved, pgr_error *error) {
     if (!saved)
         return PGR_OK;
     saved->input = input;
@@ -165,12 +187,9 @@ static pgr_status save(const pgr_site *site, const pgr_linear *layer, const void
     return status;
 }
 
-static pgr_status product(const pgr_site *site, const pgr_linear *layer, const void *x,
-                          const void *bias, void *y, pgr_saved *saved, pgr_error *error) {
-    pgr_status status = save(site, layer, x, saved, error);
-    if (status)
-        return status;
-    pgr_linear_args args = {
+pgr_linear_args pgr_linear_product_args(const pgr_linear *layer, const void *x, const void *bias,
+                                        void *y, const pgr_saved *saved) {
+    return (pgr_linear_args){
         .x = x,
         .w = layer->weight,
         .bias = bias,
@@ -185,7 +204,16 @@ static pgr_status product(const pgr_site *site, const pgr_linear *layer, const v
         .dtype = layer->config.dtype,
         .y_dtype = layer->config.dtype,
         .activation = layer->config.activation,
+        .tf32 = layer->tf32,
     };
+}
+
+static pgr_status product(const pgr_site *site, const pgr_linear *layer, const void *x,
+                          const void *bias, void *y, pgr_saved *saved, pgr_error *error) {
+    pgr_status status = pgr_linear_save(site, layer, x, saved, error);
+    if (status)
+        return status;
+    pgr_linear_args args = pgr_linear_product_args(layer, x, bias, y, saved);
     status = site->device->ops->linear(site->device, &args, site->stream, error);
     return status ? status : pgr_stopwatch_lap(site->stopwatch, PGR_COMPUTE, site->stream, error);
 }
@@ -223,9 +251,8 @@ static pgr_status reduce_rows(const pgr_site *site, pgr_linear *layer, void *y, 
     return pgr_site_comm_end(site, status, &request, error);
 }
 
-/* The bias is added once, after the reduction. */
-static pgr_status add_bias(const pgr_site *site, const pgr_linear *layer, void *y,
-                           pgr_error *error) {
+pgr_status pgr_linear_add_bias(const pgr_site *site, const pgr_linear *layer, void *y,
+                               pgr_error *error) {
     if (!layer->bias)
         return PGR_OK;
     pgr_bias_args args = {
@@ -240,8 +267,8 @@ static pgr_status add_bias(const pgr_site *site, const pgr_linear *layer, void *
     return status ? status : pgr_stopwatch_lap(site->stopwatch, PGR_COMPUTE, site->stream, error);
 }
 
-pgr_status pgr_linear_forward(const pgr_site *site, pgr_linear *layer, const void *x, void *y,
-                              pgr_saved *saved, pgr_error *error) {
+pgr_status pgr_linear_forward_plain(const pgr_site *site, pgr_linear *layer, const void *x, void *y,
+                                    pgr_saved *saved, pgr_error *error) {
     if (layer->config.kind == PGR_COLUMN_PARALLEL) {
         pgr_status status = gather_rows(site, layer, &x, error);
         return status ? status : product(site, layer, x, layer->bias, y, saved, error);
@@ -251,5 +278,11 @@ pgr_status pgr_linear_forward(const pgr_site *site, pgr_linear *layer, const voi
     pgr_status status = product(site, layer, x, NULL, layer->partial, saved, error);
     if (!status)
         status = reduce_rows(site, layer, y, error);
-    return status ? status : add_bias(site, layer, y, error);
+    return status ? status : pgr_linear_add_bias(site, layer, y, error);
+}
+
+pgr_status pgr_linear_forward(const pgr_site *site, pgr_linear *layer, const void *x, void *y,
+                              pgr_saved *saved, pgr_error *error) {
+    return layer->chunks > 1 ? pgr_linear_overlap(site, layer, x, y, saved, error)
+                             : pgr_linear_forward_plain(site, layer, x, y, saved, error);
 }

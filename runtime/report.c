@@ -161,12 +161,16 @@ static void say_view(const pgr_report *report, const pgr_view *view) {
 /* What a layout has and no workload uses, so that nobody takes the times for those of a whole
  * model.
  */
-static void say_notes(const pgr_report *report, const pgr_plan *plan) {
+static void say_notes(const pgr_report *report, const pgr_spec *spec, const pgr_plan *plan) {
     static const char *const known[] = {"tp", "cp", "dp", "pp", "etp", "ep", "edp"};
     if (pgr_plan_axis_size(plan, "ep") > 1 || pgr_plan_axis_size(plan, "pp") > 1)
         say(report,
             "#  note      nothing runs over ep and pp yet: expert layers and pipelines come "
             "later\n");
+    if (spec->parallel.tp_comm_overlap &&
+        (!spec->parallel.sequence_parallel || pgr_plan_axis_size(plan, "tp") == 1))
+        say(report, "#  note      tp_comm_overlap overlaps nothing without sequence_parallel and "
+                    "tp > 1\n");
     const pgr_view *grid = &plan->views[PGR_VIEW_DENSE];
     for (int32_t i = 0; i < grid->axis_count; i++) {
         bool used = grid->axes[i].size == 1;
@@ -239,7 +243,7 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
     say_model(report, spec, plan);
     if (job->device_note[0])
         say(report, "#  note      run.device = \"auto\" is the CPU: %s\n", job->device_note);
-    say_notes(report, plan);
+    say_notes(report, spec, plan);
     say(report, "#\n");
     row line = {.used = 0};
     put(&line, "{");
@@ -393,10 +397,15 @@ static void say_rates(const pgr_report *report, const pgr_result *result) {
         say(report, " %8s |", "-");
 }
 
+static double plain_over_overlap(const pgr_result *result) {
+    return result->time.median > 0 ? result->plain.median / result->time.median : 0;
+}
+
 static void say_result(const pgr_report *report, const pgr_result *result) {
     const pgr_verdict *verify = &result->verify;
-    say(report, "   %-8s %-4s %-5s %-6s", result->workload, pgr_dtype_name(result->dtype),
-        result->group, verify->ok ? "ok" : "FAILED");
+    say(report, "   %-8s %-4s %-5s %-6s", result->workload,
+        result->tf32 ? "tf32" : pgr_dtype_name(result->dtype), result->group,
+        verify->ok ? "ok" : "FAILED");
     say_error(report, 8, verify->max_err);
     say_error(report, 9, verify->tolerance);
     say(report, " |");
@@ -414,6 +423,9 @@ static void say_result(const pgr_report *report, const pgr_result *result) {
     for (int i = 0; i < PGR_SHAPES_MAX && result->shape[i].name; i++)
         say(report, "%s %s %lld", i ? "," : "", result->shape[i].name,
             (long long)result->shape[i].value);
+    if (result->overlap_chunks)
+        say(report, "; overlap in %lld chunks, plain order %.3g ms (%.2f times as long)",
+            (long long)result->overlap_chunks, result->plain.median, plain_over_overlap(result));
     say(report, "\n");
     if (verify->ok)
         return;
@@ -427,6 +439,27 @@ static void say_result(const pgr_report *report, const pgr_result *result) {
         say(report, ", error %.3g over the tolerance %.3g\n", verify->max_err, verify->tolerance);
     else
         say(report, ", must be exact and %.0f are wrong\n", verify->max_err);
+}
+
+static void put_verdict(row *line, const char *name, const pgr_verdict *verify) {
+    put(line, "\"%s\": {\"ok\": %s, \"checked\": %lld, ", name, verify->ok ? "true" : "false",
+        (long long)verify->checked);
+    put_number(line, "max_err", verify->max_err);
+    put(line, ", ");
+    put_number(line, "tolerance", verify->tolerance);
+    put(line, ", ");
+    put_string(line, "what", verify->what);
+    put(line, ", \"rank\": %lld}", (long long)verify->rank);
+}
+
+static void put_overlap(row *line, const pgr_result *result) {
+    put(line, ", \"overlap\": {\"chunks\": %lld, ", (long long)result->overlap_chunks);
+    put_verdict(line, "verify", &result->overlap);
+    put(line, ", ");
+    put_times(line, "plain_ms", &result->plain);
+    put(line, ", ");
+    put_number(line, "plain_over_overlap", plain_over_overlap(result));
+    put(line, "}");
 }
 
 pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_error *error) {
@@ -453,14 +486,9 @@ pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_e
     put_string(&line, "device", result->device);
     put(&line, ", ");
     put_string(&line, "comm", result->comm);
-    put(&line, ", \"verify\": {\"ok\": %s, \"checked\": %lld, ", verify->ok ? "true" : "false",
-        (long long)verify->checked);
-    put_number(&line, "max_err", verify->max_err);
+    put(&line, ", \"tf32\": %s, ", result->tf32 ? "true" : "false");
+    put_verdict(&line, "verify", verify);
     put(&line, ", ");
-    put_number(&line, "tolerance", verify->tolerance);
-    put(&line, ", ");
-    put_string(&line, "what", verify->what);
-    put(&line, ", \"rank\": %lld}, ", (long long)verify->rank);
     put_times(&line, "time_ms", &result->time);
     put(&line, ", ");
     put_times(&line, "compute_ms", &result->compute);
@@ -470,6 +498,8 @@ pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_e
         put(&line, ", ");
         put_number(&line, result->rates[i].name, result->rates[i].value);
     }
+    if (result->overlap_chunks)
+        put_overlap(&line, result);
     return finish_row(report, &line, error);
 }
 

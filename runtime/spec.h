@@ -148,6 +148,8 @@ typedef struct pgr_spec {
         bool families_given;
         int64_t warmup, iterations;
         int64_t seed;
+        int64_t overlap_chunks; /* of tp_comm_overlap */
+        bool tf32;
         pgr_device_kind device;
         pgr_comm_kind comm;
         double timeout, init_timeout; /* seconds without progress */

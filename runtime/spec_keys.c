@@ -12,6 +12,7 @@
 #define SECONDS_TOP 1e7  /* of deadlines: some 115 days */
 #define COUNT_TOP 1e6    /* of repetitions */
 #define EXPERTS_TOP 0x1p16
+#define CHUNKS_TOP 32    /* PGR_CHUNKS_MAX of layer.h */
 #define SCALING_LOW 1e-6 /* beyond these, f32 weights lose their digits */
 #define SCALING_TOP 1e6
 
@@ -68,7 +69,8 @@ const pgr_key pgr_keys[] = {
             "a rank offset (only groups and check have it)",
             "Added to every rank that is reported (groups and check only)"),
     BOOLEAN("parallel.tp_comm_overlap", parallel.tp_comm_overlap, "false", NULL,
-            "Overlap of tp communication with compute; the padding rule depends on it"),
+            "With sequence_parallel: linear layers communicate in chunks beside their product; the "
+            "padding rule depends on it"),
     CHOICE("parallel.mode", parallel.mode, "\"train\"", "train|infer", NULL,
            "What the layout is for"),
     BOOLEAN("parallel.expert_view", parallel.expert_view, "true", NULL,
@@ -162,6 +164,10 @@ const pgr_key pgr_keys[] = {
     INTEGER("run.iterations", run.iterations, 1, COUNT_TOP, "10", NULL,
             "Iterations that are timed"),
     INTEGER("run.seed", run.seed, 0, ANY_TOP, "1", NULL, "Of weights, inputs and math.random"),
+    INTEGER("run.overlap_chunks", run.overlap_chunks, 1, CHUNKS_TOP, "4", NULL,
+            "Chunks that communicate beside the product with tp_comm_overlap; 1: none do"),
+    BOOLEAN("run.tf32", run.tf32, "false", NULL,
+            "On a GPU, linear layers in f32 may multiply in TF32, 10 bits of mantissa"),
     CHOICE("run.device", run.device, "\"auto\"", "auto|cpu|cuda", NULL,
            "Where kernels run; auto is decided by all ranks together"),
     CHOICE("run.comm", run.comm, "\"auto\"", "auto|mpi|nccl", NULL,

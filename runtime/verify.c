@@ -85,6 +85,10 @@ double pgr_tolerance(pgr_dtype dtype, double depth, int roundings) {
     return 8 * 0x1p-24 * sqrt(depth) + 5 * roundings * unit;
 }
 
+double pgr_tolerance_tf32(bool tf32) {
+    return tf32 ? 10 * 0x1p-10 : 0;
+}
+
 static int compare_indices(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x > y) - (x < y);

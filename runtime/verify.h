@@ -31,6 +31,10 @@ pgr_status pgr_verdict_agree(pgr_job *job, pgr_verdict *verdict, pgr_error *erro
  * scale. */
 double pgr_tolerance(pgr_dtype dtype, double depth, int roundings);
 
+/* What is added to that where the operands of the product may be cut to TF32: 5 * 2 * 2^-10, since
+ * each of both loses at most 2^-10 of itself. */
+double pgr_tolerance_tf32(bool tf32);
+
 /* Up to PGR_SAMPLES distinct indices below `count`, ascending: all of `edges` (in order, -1 and
  * beyond count are left out), the rest drawn from `seed`. Returns how many. */
 int pgr_sample(int64_t count, const int64_t *edges, int edge_count, uint64_t seed, int64_t *out);

@@ -398,8 +398,8 @@ static pgr_times summarize(const double *seconds, int64_t iterations, int column
     return pgr_times_summarize(scratch, iterations);
 }
 
-static pgr_status time_steps(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
-                             pgr_result *result, pgr_error *error) {
+pgr_status pgr_steps_time(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
+                          pgr_result *result, pgr_error *error) {
     int64_t warmup = spec->run.warmup, iterations = spec->run.iterations;
     double *seconds = malloc((size_t)iterations * (COLUMNS + 1) * sizeof *seconds);
     if (!seconds)
@@ -431,7 +431,7 @@ pgr_status pgr_steps_run(pgr_site *site, const pgr_spec *spec, const pgr_steps *
     if (!status)
         status = steps->verify(steps->state, 0, &verdict, error);
     if (!status)
-        status = time_steps(site, spec, steps, result, error);
+        status = pgr_steps_time(site, spec, steps, result, error);
     int64_t last = spec->run.warmup + spec->run.iterations;
     if (!status)
         status = steps->verify(steps->state, last, &verdict, error);

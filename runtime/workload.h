@@ -56,6 +56,12 @@ typedef struct pgr_result {
     pgr_verdict verify;
     pgr_times time, compute, communication;
     pgr_rate rates[PGR_RATES_MAX];
+    bool tf32; /* f32 products may have been TF32 */
+    /* Where communication overlaps with products: in how many chunks (else 0), how the results
+     * compare with those of the plain order (part of `verify` too), and that one's times. */
+    int64_t overlap_chunks;
+    pgr_verdict overlap;
+    pgr_times plain;
 } pgr_result;
 
 /* ---- workloads ----------------------------------------------------------------------------- */

@@ -1,22 +1,11 @@
 /* workload_mlp.c - column-parallel linear, bias and activation, row-parallel linear, over tp. */
+#include "workload_mlp.h"
 #include "random.h"
-#include "workload_run.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct mlp {
-    pgr_site *site;
-    const pgr_spec *spec;
-    pgr_inputs inputs;  /* what enters and leaves the block on this rank */
-    pgr_tokens product; /* what the products see: the whole context-parallel share */
-    pgr_linear *up, *down;
-    void *h; /* [product.rows, up->features] */
-    void *y; /* [inputs.tokens.rows, hidden] */
-    pgr_reference_linear up_reference, down_reference;
-} mlp;
 
 static pgr_reference_linear reference_of(const pgr_site *site, const pgr_linear *layer) {
     char weight[2 * PGR_NAME_MAX], bias[2 * PGR_NAME_MAX];
@@ -46,6 +35,8 @@ static pgr_status create_layers(mlp *state, pgr_error *error) {
         .dtype = spec->model.dtype,
         .sequence_parallel = spec->parallel.sequence_parallel,
         .rows = state->product.rows,
+        .overlap_chunks = spec->parallel.tp_comm_overlap ? spec->run.overlap_chunks : 0,
+        .tf32 = spec->run.tf32,
     };
     pgr_status status = pgr_linear_create(state->site, &config, &state->up, error);
     if (status)
@@ -114,11 +105,10 @@ static pgr_status prepare(void *context, int64_t micro_batch, pgr_error *error) 
 
 static pgr_status forward(void *context, pgr_error *error) {
     mlp *state = context;
-    pgr_status status =
-        pgr_linear_forward(state->site, state->up, state->inputs.x, state->h, NULL, error);
-    if (!status)
-        status = pgr_linear_forward(state->site, state->down, state->h, state->y, NULL, error);
-    return status;
+    pgr_status (*layer)(const pgr_site *, pgr_linear *, const void *, void *, pgr_saved *,
+                        pgr_error *) = state->plain ? pgr_linear_forward_plain : pgr_linear_forward;
+    pgr_status status = layer(state->site, state->up, state->inputs.x, state->h, NULL, error);
+    return status ? status : layer(state->site, state->down, state->h, state->y, NULL, error);
 }
 
 /* ---- verification -------------------------------------------------------------------------- */
@@ -146,7 +136,8 @@ static pgr_status verify_up(mlp *state, int64_t micro_batch, pgr_verdict *verdic
         .context = state,
         .out = state->h,
         .out_dtype = state->spec->model.dtype,
-        .tolerance = pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.hidden, 1),
+        .tolerance = pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.hidden, 1) +
+                     pgr_tolerance_tf32(state->up->tf32),
     };
     return pgr_verify_features(state->site, &args, verdict, error);
 }
@@ -165,33 +156,46 @@ static pgr_linear_args product_args(const mlp *state, const pgr_linear *layer, c
         .dtype = layer->config.dtype,
         .y_dtype = layer->config.dtype,
         .activation = layer->config.activation,
+        .tf32 = layer->tf32,
     };
 }
 
-/* h [rows, features] must be the activation of z [rows, width], element by element. */
-static pgr_status verify_activation(const mlp *state, const void *z, pgr_verdict *verdict,
-                                    pgr_error *error) {
+double pgr_mlp_row_scale(const pgr_linear *layer, double squares) {
+    return sqrt((ldexp(squares, 2 * layer->exponent) + (layer->bias ? 1 : 0)) / 3);
+}
+
+/* h [rows, features] must be the activation of z [rows, width], element by element. `x` is the
+ * product's input. z was made by another product than h, which may add in another order: that
+ * difference is on the scale of the product's terms, not of z, and comes on top. */
+static pgr_status verify_activation(const mlp *state, const void *x, const void *z,
+                                    pgr_verdict *verdict, pgr_error *error) {
     const pgr_linear *up = state->up;
     pgr_dtype dtype = up->config.dtype;
+    bool gated = up->config.activation == PGR_SWIGLU;
     /* z, h and in f32 the kernel's exponential are rounded; the scale is what they multiply */
-    double tolerance = pgr_tolerance(dtype, 1, dtype == PGR_F32 ? 8 : 2);
-    double *before = malloc((size_t)(up->width + up->features) * sizeof *before);
+    double own = pgr_tolerance(dtype, 1, dtype == PGR_F32 ? 8 : 2);
+    double sum = pgr_tolerance(PGR_F32, (double)up->depth, 1) + pgr_tolerance_tf32(up->tf32);
+    double *before = malloc((size_t)(up->width + up->features + up->depth) * sizeof *before);
     if (!before)
         return pgr_error_set(error, PGR_LIMIT, "no memory to verify the activation");
-    double *after = before + up->width;
+    double *after = before + up->width, *input = after + up->features;
     pgr_status status = PGR_OK;
     for (int64_t row = 0; !status && row < state->product.rows; row++) {
         status = pgr_fetch_row(state->site, z, dtype, row, up->width, up->width, before, error);
         if (!status)
             status = pgr_fetch_row(state->site, state->h, dtype, row, up->features, up->features,
                                    after, error);
+        if (!status)
+            status = pgr_fetch_row(state->site, x, dtype, row, up->depth, up->depth, input, error);
+        double terms = status ? 0 : pgr_mlp_row_scale(up, pgr_mlp_squares(input, up->depth));
         for (int64_t c = 0; !status && c < up->features; c++) {
             double g = before[c];
-            bool gated = up->config.activation == PGR_SWIGLU;
             double factor = gated ? before[up->features + c] : 1;
             double want = gated ? pgr_reference_silu(g) * factor : pgr_reference_gelu(g);
-            pgr_verdict_compare(verdict, "activation", row, c, after[c], want, fabs(g * factor),
-                                tolerance);
+            double slope = gated ? 1.1 * fabs(factor) + fabs(pgr_reference_silu(g)) : 1.13;
+            double value = fabs(g * factor), scale = value + slope * terms;
+            double tolerance = scale > 0 ? (own * value + sum * slope * terms) / scale : own;
+            pgr_verdict_compare(verdict, "activation", row, c, after[c], want, scale, tolerance);
         }
     }
     free(before);
@@ -221,18 +225,18 @@ static pgr_status verify_up_whole(mlp *state, pgr_verdict *verdict, pgr_error *e
     args.y = z;
     args.ldy = up->width;
     if (!status)
-        status =
-            pgr_verify_product(site, "up product", &args,
-                               pgr_tolerance(up->config.dtype, (double)args.k, 1), verdict, error);
+        status = pgr_verify_product(site, "up product", &args,
+                                    pgr_tolerance(up->config.dtype, (double)args.k, 1) +
+                                        pgr_tolerance_tf32(up->tf32),
+                                    verdict, error);
     if (!status)
-        status = verify_activation(state, z, verdict, error);
+        status = verify_activation(state, x, z, verdict, error);
     pgr_site_free(site, z);
     pgr_site_free(site, again);
     return status;
 }
 
-/* Adds a host array over tp. */
-static pgr_status sum_over_tp(const mlp *state, double *values, int64_t count, pgr_error *error) {
+pgr_status pgr_mlp_sum_over_tp(const mlp *state, double *values, int64_t count, pgr_error *error) {
     const pgr_site *site = state->site;
     const pgr_device_ops *ops = site->device->ops;
     pgr_comm *comm = state->down->tp->comm;
@@ -274,12 +278,13 @@ static pgr_status verify_output_whole(const mlp *state, pgr_verdict *verdict, pg
         product_args(state, down, state->h, down->tp->rank == 0 ? down->bias : NULL);
     pgr_status status = pgr_product_sums(state->site, &args, want, squares, error);
     if (!status)
-        status = sum_over_tp(state, want, 2 * rows, error);
+        status = pgr_mlp_sum_over_tp(state, want, 2 * rows, error);
     if (!status)
         status = pgr_row_sums(state->site, state->y, dtype, state->inputs.hidden, own->rows,
                               state->inputs.hidden, got, error);
     int roundings = (tp > 1 ? 3 : 1) + (dtype == PGR_F32 ? (int)tp : 0);
-    double tolerance = pgr_tolerance(dtype, (double)down->config.input, roundings);
+    double tolerance = pgr_tolerance(dtype, (double)down->config.input, roundings) +
+                       pgr_tolerance_tf32(down->tf32);
     for (int64_t row = 0; !status && row < own->rows; row++) {
         int64_t at = own->share * own->rows + row;
         pgr_verdict_compare(verdict, "output rows", row, -1, got[row], want[at], sqrt(squares[at]),
@@ -386,8 +391,10 @@ static double block_tolerance(const mlp *state, double scale, double spread) {
     int64_t tp = state->down->tp->size;
     bool f32 = state->spec->model.dtype == PGR_F32;
     int roundings = (tp == 1 ? 2 : 4) + (f32 ? (int)tp : 0);
-    double own = pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.ffn, roundings);
-    double inner = pgr_tolerance(PGR_F32, (double)state->spec->model.hidden, 1);
+    double tf32 = pgr_tolerance_tf32(state->up->tf32);
+    double own =
+        pgr_tolerance(state->spec->model.dtype, (double)state->spec->model.ffn, roundings) + tf32;
+    double inner = pgr_tolerance(PGR_F32, (double)state->spec->model.hidden, 1) + tf32;
     return own + (scale > 0 ? inner * spread / scale : 0);
 }
 
@@ -452,7 +459,11 @@ static pgr_status verify_block(mlp *state, int64_t micro_batch, pgr_verdict *ver
 static pgr_status verify(void *context, int64_t micro_batch, pgr_verdict *verdict,
                          pgr_error *error) {
     mlp *state = context;
-    pgr_status status = verify_up(state, micro_batch, verdict, error);
+    pgr_status status = PGR_OK;
+    if (state->up->chunks > 1) /* first: it leaves the gathered rows in the order of ranks */
+        status = pgr_mlp_verify_overlap(state, error);
+    if (!status)
+        status = verify_up(state, micro_batch, verdict, error);
     if (!status)
         status = verify_block(state, micro_batch, verdict, error);
     if (!status)
@@ -482,7 +493,8 @@ static void describe(const mlp *state, pgr_result *result) {
     memcpy(result->shape, shape, sizeof shape);
     result->group = "tp";
     result->rates[0] = (pgr_rate){"gflops_per_rank", "GF/s", flops / result->compute.median * 1e-6};
-    if (up->tp->size == 1)
+    result->tf32 = up->tf32;
+    if (up->tp->size == 1 || up->chunks > 1) /* what is hidden has no time, so no rate */
         return;
     double n = (double)up->tp->size, ms = result->communication.median;
     result->rates[1] = (pgr_rate){"busbw_gb_per_s", "GB/s", pgr_rate_gb(bus_bytes(state), ms)};
@@ -491,11 +503,13 @@ static void describe(const mlp *state, pgr_result *result) {
 }
 
 pgr_status pgr_mlp_run(pgr_site *site, const pgr_spec *spec, pgr_result *result, pgr_error *error) {
-    mlp state = {.site = site, .spec = spec};
+    mlp state = {.site = site, .spec = spec, .overlap = pgr_verdict_start()};
     pgr_steps steps = {prepare, forward, verify, &state};
     pgr_status status = create(&state, error);
     if (!status)
         status = pgr_steps_run(site, spec, &steps, result, error);
+    if (!status && state.up->chunks > 1)
+        status = pgr_mlp_run_plain(&state, &steps, result, error);
     if (!status)
         describe(&state, result);
     destroy(&state);

@@ -41,6 +41,10 @@ typedef struct pgr_steps {
 pgr_status pgr_steps_run(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
                          pgr_result *result, pgr_error *error);
 
+/* Collective. The warm-up and timed iterations alone: fills the result's times. */
+pgr_status pgr_steps_time(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
+                          pgr_result *result, pgr_error *error);
+
 /* Minimum, median and 95th percentile (nearest rank) of `count` > 0 times, which it sorts. */
 pgr_times pgr_times_summarize(double *milliseconds, int64_t count);
 

@@ -1,8 +1,10 @@
 # The CUDA module without a GPU: its own C files on a stand-in for CUDA, cuBLASLt and the kernels'
-# launches (cuda/fake_cuda.c), in a folder of modules of its own. Needs CUDA's headers, no more.
+# launches (cuda/fake_cuda.c, cuda/fake_cublaslt.c), in a folder of modules of its own. Needs CUDA's
+# headers, no more.
 if(PGRUN_WITH_CUDA)
   set(fake ${PROJECT_BINARY_DIR}/fake)
-  add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c ${CMAKE_SOURCE_DIR}/kernels/cuda.c
+  add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c cuda/fake_cublaslt.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda.c
               ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c)
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
@@ -32,7 +34,9 @@ if(PGRUN_WITH_CUDA)
     add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
     add_test(NAME nccl/operations
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
-    set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    add_test(NAME nccl/overlap
+             COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_overlap.sh $<TARGET_FILE:overlap_test>)
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.

@@ -13,6 +13,14 @@ target_link_libraries(layer_test PRIVATE pgrun_core pgrun_config m)
 add_test(NAME mpi/layer COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:layer_test>)
 set_tests_properties(mpi/layer PROPERTIES LABELS "mpi;workload" TIMEOUT 60)
 
+add_executable(overlap_test mpi/overlap_test.c)
+target_link_libraries(overlap_test PRIVATE pgrun_core pgrun_config)
+foreach(ranks 2 3 4)
+  add_test(NAME mpi/overlap_${ranks}
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh ${ranks} $<TARGET_FILE:overlap_test>)
+  set_tests_properties(mpi/overlap_${ranks} PROPERTIES LABELS "mpi;workload" TIMEOUT 60)
+endforeach()
+
 add_test(NAME mpi/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
          tests/spec/run_spec.lua)
 # One processor: most of its time is mpirun's pause after a rank's failure.

@@ -1,23 +1,22 @@
-/* fake_cuda.c - stands in for the CUDA runtime, cuBLASLt and the kernels' launches, so that all
- * else of libpgrun_cuda.so runs where there is no GPU: linked with the module's own C files into a
- * module of that name in a folder of its own.
+/* fake_cuda.c - stands in for the CUDA runtime and the kernels' launches, so that all else of
+ * libpgrun_cuda.so runs where there is no GPU: linked with the module's own C files, and with the
+ * stand-in of cuBLASLt (fake_cublaslt.c), into a module of that name in a folder of its own.
  *
  * It is stricter than a GPU: device memory cannot be touched from the host (a fault, not luck),
  * what is enqueued happens only when somebody waits, pageable memory as CUDA documents it. Says
- * nothing about the kernels' speed or cuBLASLt's answers. The environment steers it:
+ * nothing about the kernels' speed. The environment steers it:
  *   PGRUN_FAKE_GPUS=N        visible GPUs (default 1); 0: cudaErrorNoDevice
  *   PGRUN_FAKE_OWN_GPU=1     each rank of mpirun sees GPUs of its own
  *   PGRUN_FAKE_DRIVER=12020  the driver's CUDA version (default: the toolkit's)
  *   PGRUN_FAKE_FAIL=CALL[:N] the N-th call (default 1) of that name fails */
 #define _GNU_SOURCE
-#include <cublasLt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cuda.h"
+#include "fake_cuda.h"
 
 enum { REGIONS = 4096, LANES = 3 };
 
@@ -26,8 +25,7 @@ static long number(const char *name, long otherwise) {
     return text && *text ? atol(text) : otherwise;
 }
 
-/* Whether this call is the one that fails. */
-static bool faulty(const char *call) {
+bool pgr_fake_cuda_faulty(const char *call) {
     static int calls;
     const char *wanted = getenv("PGRUN_FAKE_FAIL");
     size_t length = strlen(call);
@@ -39,14 +37,8 @@ static bool faulty(const char *call) {
 
 #define MAY_FAIL                                                                                   \
     do {                                                                                           \
-        if (faulty(__func__))                                                                      \
+        if (pgr_fake_cuda_faulty(__func__))                                                        \
             return cudaErrorLaunchFailure;                                                         \
-    } while (0)
-
-#define LT_MAY_FAIL                                                                                \
-    do {                                                                                           \
-        if (faulty(__func__))                                                                      \
-            return CUBLAS_STATUS_EXECUTION_FAILED;                                                 \
     } while (0)
 
 /* ---- memory -------------------------------------------------------------------------------- */
@@ -97,15 +89,18 @@ static cudaError_t region_make(void **out, size_t bytes, bool pinned) {
 
 /* ---- what is enqueued ---------------------------------------------------------------------- */
 
-typedef enum kind { COPY, SET, FILL, BIAS, SPLIT, GATHER, EPILOGUE, MATMUL, RECORD, EXTERNAL } kind;
-
-typedef struct matmul {
-    const void *w, *x, *bias;
-    void *y;
-    int64_t m, n, k, ldx, ldw, ldy;
-    pgr_dtype dtype, y_dtype;
-    bool gelu;
-} matmul;
+typedef enum kind {
+    COPY,
+    SET,
+    FILL,
+    BIAS,
+    SPLIT,
+    GATHER,
+    PRODUCT,
+    EPILOGUE,
+    RECORD,
+    EXTERNAL
+} kind;
 
 typedef struct task {
     struct task *next;
@@ -125,7 +120,6 @@ typedef struct task {
         pgr_bias_args bias;
         pgr_context_args context;
         cuda_epilogue epilogue;
-        matmul matmul;
         struct CUevent_st *event;
         struct {
             bool (*step)(void *context);
@@ -151,22 +145,6 @@ static cudaError_t enqueue(task made) {
     return cudaSuccess;
 }
 
-static float lt_load(const void *data, pgr_dtype dtype, int64_t at) {
-    return cuda_load(data, dtype, at);
-}
-
-static void matmul_run(const matmul *p) {
-    for (int64_t row = 0; row < p->m; row++)
-        for (int64_t col = 0; col < p->n; col++) {
-            double sum = 0;
-            for (int64_t i = 0; i < p->k; i++)
-                sum += (double)lt_load(p->x, p->dtype, row * p->ldx + i) *
-                       lt_load(p->w, p->dtype, col * p->ldw + i);
-            float z = (float)sum + (p->bias ? lt_load(p->bias, p->dtype, col) : 0.0f);
-            cuda_store(p->y, p->y_dtype, row * p->ldy + col, p->gelu ? cuda_gelu(z) : z);
-        }
-}
-
 /* In as many lanes as LANES, one after the other. */
 static void task_run(const task *t) {
     for (int64_t i = 0; i < LANES; i++) {
@@ -175,6 +153,8 @@ static void task_run(const task *t) {
             cuda_fill(&t->of.fill.args, t->of.fill.unit, lane);
         if (t->kind == BIAS)
             cuda_add_bias(&t->of.bias, lane);
+        if (t->kind == PRODUCT)
+            cuda_product(&t->of.epilogue, lane);
         if (t->kind == EPILOGUE)
             cuda_epilogue_apply(&t->of.epilogue, lane);
         int64_t ranges = t->kind == SPLIT || t->kind == GATHER ? t->of.context.cp : 0;
@@ -189,8 +169,6 @@ static void task_run(const task *t) {
         memcpy(t->of.bytes.dst, t->of.bytes.src, t->of.bytes.bytes);
     if (t->kind == SET)
         memset(t->of.bytes.dst, t->of.bytes.byte, t->of.bytes.bytes);
-    if (t->kind == MATMUL)
-        matmul_run(&t->of.matmul);
     if (t->kind == RECORD) {
         t->of.event->done = true;
         t->of.event->seconds = pgr_clock_seconds();
@@ -220,9 +198,6 @@ static void run_all(void) {
         usleep(50);
 }
 
-/* For the stand-in of NCCL, which finds it by name: calls `step` in the stream's order until it
- * returns true. */
-void pgr_fake_cuda_enqueue(cudaStream_t stream, bool (*step)(void *), void *context);
 __attribute__((visibility("default"))) void
 pgr_fake_cuda_enqueue(cudaStream_t stream, bool (*step)(void *), void *context) {
     (void)stream;
@@ -284,7 +259,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     snprintf(properties->name, sizeof properties->name, "Stand-in GPU");
     properties->major = 9;
     properties->totalGlobalMem = (size_t)80 << 30;
-    properties->multiProcessorCount = 4;
+    properties->multiProcessorCount = PGR_FAKE_MULTIPROCESSORS;
     properties->uuid.bytes[0] = (char)device;
     if (number("PGRUN_FAKE_OWN_GPU", 0))
         properties->uuid.bytes[1] = (char)number("OMPI_COMM_WORLD_LOCAL_RANK", 0);
@@ -461,167 +436,14 @@ cudaError_t pgr_cuda_launch_gather(const pgr_context_args *args, int blocks, cud
     return enqueue((task){.kind = GATHER, .of.context = *args});
 }
 
+cudaError_t pgr_cuda_launch_product(const cuda_epilogue *args, int blocks, cudaStream_t stream) {
+    (void)blocks, (void)stream;
+    MAY_FAIL;
+    return enqueue((task){.kind = PRODUCT, .of.epilogue = *args});
+}
+
 cudaError_t pgr_cuda_launch_epilogue(const cuda_epilogue *args, int blocks, cudaStream_t stream) {
     (void)blocks, (void)stream;
     MAY_FAIL;
     return enqueue((task){.kind = EPILOGUE, .of.epilogue = *args});
-}
-
-/* ---- cuBLASLt ------------------------------------------------------------------------------ */
-
-typedef struct operation {
-    int transposed, epilogue;
-    const void *bias;
-    int32_t bias_type;
-} operation;
-
-typedef struct layout {
-    cudaDataType_t type;
-    int64_t rows, cols, ld;
-} layout;
-
-const char *cublasLtGetStatusName(cublasStatus_t code) {
-    return code == CUBLAS_STATUS_EXECUTION_FAILED ? "CUBLAS_STATUS_EXECUTION_FAILED" : "another";
-}
-
-const char *cublasLtGetStatusString(cublasStatus_t code) {
-    (void)code;
-    return "planted";
-}
-
-size_t cublasLtGetVersion(void) {
-    return 0;
-}
-
-cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
-    LT_MAY_FAIL;
-    *handle = malloc(1);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
-    free(handle);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
-                                        cudaDataType_t scale) {
-    LT_MAY_FAIL;
-    if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F)
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    *desc = calloc(1, sizeof(operation));
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
-    free(desc);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
-                                              cublasLtMatmulDescAttributes_t name,
-                                              const void *value, size_t bytes) {
-    operation *o = (operation *)desc;
-    LT_MAY_FAIL;
-    if (name == CUBLASLT_MATMUL_DESC_TRANSA && bytes == 4)
-        memcpy(&o->transposed, value, 4);
-    else if (name == CUBLASLT_MATMUL_DESC_EPILOGUE && bytes == 4)
-        memcpy(&o->epilogue, value, 4);
-    else if (name == CUBLASLT_MATMUL_DESC_BIAS_POINTER && bytes == sizeof o->bias)
-        memcpy(&o->bias, value, sizeof o->bias);
-    else if (name == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE && bytes == 4)
-        memcpy(&o->bias_type, value, 4);
-    else
-        return CUBLAS_STATUS_INVALID_VALUE;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *made, cudaDataType type,
-                                          uint64_t rows, uint64_t cols, int64_t ld) {
-    LT_MAY_FAIL;
-    layout *l = malloc(sizeof *l);
-    *l = (layout){type, (int64_t)rows, (int64_t)cols, ld};
-    *made = (cublasLtMatrixLayout_t)(void *)l;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
-    free(l);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference) {
-    LT_MAY_FAIL;
-    *preference = malloc(1);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-    free(preference);
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t name,
-                                                    const void *value, size_t bytes) {
-    (void)preference, (void)name, (void)value;
-    LT_MAY_FAIL;
-    return bytes == 4 || bytes == 8 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
-}
-
-/* No GELU where 8 does not divide n, so that the way without it is taken too. */
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
-                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t preference, int wanted,
-                                              cublasLtMatmulHeuristicResult_t results[],
-                                              int *found) {
-    (void)handle, (void)a, (void)b, (void)c, (void)preference;
-    LT_MAY_FAIL;
-    int epilogue = ((const operation *)desc)->epilogue;
-    bool gelu = epilogue == CUBLASLT_EPILOGUE_GELU || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
-    *found = wanted == 1 && !(gelu && ((const layout *)d)->rows % 8 != 0);
-    memset(results, 0, sizeof *results);
-    return *found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
-}
-
-static pgr_dtype dtype_of(cudaDataType_t type) {
-    return type == CUDA_R_32F ? PGR_F32 : PGR_BF16;
-}
-
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
-                              const void *w, cublasLtMatrixLayout_t wl, const void *x,
-                              cublasLtMatrixLayout_t xl, const void *beta, const void *c,
-                              cublasLtMatrixLayout_t cl, void *y, cublasLtMatrixLayout_t yl,
-                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t bytes,
-                              cudaStream_t stream) {
-    (void)handle, (void)cl, (void)stream;
-    LT_MAY_FAIL;
-    const operation *o = (const operation *)desc;
-    const layout *a = (const layout *)wl, *b = (const layout *)xl, *d = (const layout *)yl;
-    bool fits = a->rows == b->rows && a->cols == d->rows && b->cols == d->cols &&
-                a->ld >= a->rows && b->ld >= b->rows && d->ld >= d->rows && a->type == b->type;
-    if (!fits || o->transposed != CUBLAS_OP_T || *(const float *)alpha != 1 ||
-        *(const float *)beta != 0 || c != y || !algorithm || !workspace || bytes < (32u << 20))
-        return CUBLAS_STATUS_INVALID_VALUE;
-    bool bias = o->epilogue == CUBLASLT_EPILOGUE_BIAS || o->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
-    if (bias && (o->bias_type != (int32_t)d->type || !o->bias))
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    matmul p = {.w = w,
-                .x = x,
-                .bias = bias ? o->bias : NULL,
-                .y = y,
-                .m = d->cols,
-                .n = d->rows,
-                .k = a->rows,
-                .ldx = b->ld,
-                .ldw = a->ld,
-                .ldy = d->ld,
-                .dtype = dtype_of(a->type),
-                .y_dtype = dtype_of(d->type),
-                .gelu = o->epilogue == CUBLASLT_EPILOGUE_GELU ||
-                        o->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS};
-    return enqueue((task){.kind = MATMUL, .of.matmul = p}) == cudaSuccess
-               ? CUBLAS_STATUS_SUCCESS
-               : CUBLAS_STATUS_EXECUTION_FAILED;
 }

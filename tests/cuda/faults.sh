@@ -3,7 +3,8 @@
 # must say which, with the code's name (and rank and host once it is open), and must not crash.
 set -u
 program=$1
-fake=$(dirname "${BASH_SOURCE[0]}")/fake_cuda.c
+folder=$(dirname "${BASH_SOURCE[0]}")
+fakes=("$folder/fake_cuda.c" "$folder/fake_cublaslt.c")
 failed=0
 count=0
 
@@ -21,9 +22,9 @@ fault() {
     done
 }
 
-# Every function of the stand-in that can fail, read off it.
+# Every function of the stand-ins that can fail, read off them.
 calls=$(awk '/^(cudaError_t|cublasStatus_t) / { match($2 $3, /[a-zA-Z0-9_]+\(/); name = substr($2 $3, RSTART, RLENGTH - 1) }
-             /^ *(LT_)?MAY_FAIL;/ { print name }' "$fake")
+             /^ *(LT_)?MAY_FAIL;/ { print name }' "${fakes[@]}")
 for call in $calls; do
     case $call in
     cudaGetDeviceCount) fault "$call" "$call: cudaErrorLaunchFailure" ;;
@@ -39,5 +40,5 @@ done
 fault cudaMalloc:9 "rank 0 on test: cudaMalloc of "
 fault cudaSetDevice:2 "rank 0 on test: cudaSetDevice(0)"
 echo "$count faults"
-[ "$count" -ge 30 ] || { echo "FAIL fewer than 30 faults: are they read off $fake?"; failed=1; }
+[ "$count" -ge 30 ] || { echo "FAIL fewer than 30 faults: are they read off ${fakes[*]}?"; failed=1; }
 exit $failed

@@ -75,6 +75,12 @@ fault "opening $group: world rank 0 waited 2 seconds without progress in creatin
     PGRUN_FAKE_NCCL_ABSENT=0@1
 fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=4@1
+# The same in chunks that communicate beside products.
+overlap=(--set parallel.sequence_parallel=true --set parallel.tp_comm_overlap=true --set model.decoder_seq_len=32)
+fault "all-gather number 5 of 2048 bytes in $group: world rank 0 waited 1 seconds without progress" \
+    PGRUN_FAKE_NCCL_ABSENT=5@1 -- "${overlap[@]}"
+fault "reduce-scatter number 9 of 2048 bytes in $group: rank 0 on .*: ncclReduceScatter: $code" \
+    PGRUN_FAKE_NCCL_FAIL=ncclReduceScatter:2 -- "${overlap[@]}"
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3 PGRUN_FAKE_NCCL_STUCK=1

@@ -64,6 +64,10 @@ run 2 0 "$verified" -- --set parallel.cp=1 --set \
 logged 2 '^split colour=0 key=[01] max_ctas=16 cga=2 traffic=1 net=IB name="pgrun tp 0"$'
 run 2 0 "$verified" -- --set parallel.cp=1 --set 'run.nccl={ tp = { split_share = true } }'
 logged 2 '^made world [01] of 2 ids=1 split_share=1 name="pgrun world"$'
+# Chunks beside products, compared with the plain order.
+run 2 0 'overlap in 3 chunks, plain order' -- --set parallel.cp=1 --set parallel.sequence_parallel=true \
+    --set parallel.tp_comm_overlap=true --set model.decoder_seq_len=34 --set run.overlap_chunks=3
+run 2 0 '   mlp      tf32 tp    ok' -- --set parallel.cp=1 --set run.tf32=true
 # Several roots, where the version has them.
 run 8 0 "$verified" PGRUN_NCCL_RANKS_PER_ROOT=3 --
 logged 8 '^made world [0-7] of 8 ids=3 '

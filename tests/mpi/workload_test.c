@@ -17,8 +17,9 @@ enum { WARMUP = 1, ITERATIONS = 2, LAST = WARMUP + ITERATIONS };
 static const pgr_comm_ops *real_comm;
 static pgr_comm_ops comm_ops;
 static const pgr_plan *plan;
-static int calls;  /* of the function that the fault replaces */
-static void *kept; /* an earlier result */
+static int calls;      /* of the function that the fault replaces */
+static void *kept;     /* an earlier result */
+static int64_t chunks; /* of the overlapped order that runs; 0: the plain one does */
 
 static bool first_tp_pair(void) {
     return pgr_plan_coordinate(plan, "tp", job->rank) < 2;
@@ -226,7 +227,9 @@ static pgr_status no_all_reduce(pgr_comm *comm, const void *send, void *receive,
 static pgr_status no_reduce_scatter(pgr_comm *comm, const void *send, void *receive, int64_t count,
                                     pgr_dtype dtype, pgr_reduce reduce, pgr_stream *stream,
                                     pgr_request *request, pgr_error *error) {
-    if (calls++ != LAST)
+    /* the overlapped order has one for each chunk, and the comparison after micro batch 0 one more
+     */
+    if (calls++ != (chunks > 1 ? LAST * chunks + 1 : LAST))
         return real_comm->reduce_scatter(comm, send, receive, count, dtype, reduce, stream, request,
                                          error);
     *request = (pgr_request){.comm = comm};
@@ -273,13 +276,16 @@ static void one_nan(void) {
     device_ops.linear = nan_linear;
 }
 
+#include "overlap_faults.h"
+
 typedef struct fault {
     const char *name;
     pgr_workload workload;
     void (*plant)(void); /* NULL: the workload as it is */
     bool needs_tp, needs_cp, needs_sequence_parallel, needs_bias, needs_loss_group, needs_capacity;
     bool needs_expert_bias, needs_groups, needs_scaling;
-    bool last_rank; /* it is on the last rank alone, which the verdict must name */
+    overlap_need overlap; /* if any, the comparison with the plain order must see it */
+    bool last_rank;       /* it is on the last rank alone, which the verdict must name */
 } fault;
 
 static const fault faults[] = {
@@ -297,7 +303,7 @@ static const fault faults[] = {
     {"mlp, a row lost on the last rank", PGR_MLP, lost_row_on_last_rank, .needs_tp = true,
      .needs_bias = true, .last_rank = true},
     {"mlp, one NaN", PGR_MLP, one_nan, .needs_tp = false},
-    {"router", PGR_ROUTER, NULL, .needs_tp = false},
+    OVERLAP_FAULTS{"router", PGR_ROUTER, NULL, .needs_tp = false},
     {"router, a token routed twice", PGR_ROUTER, token_routed_twice, .needs_tp = false},
     {"router, weights not normalised", PGR_ROUTER, wrong_weights, .needs_tp = false},
     {"router, a token not counted", PGR_ROUTER, wrong_count, .needs_tp = false},
@@ -396,6 +402,28 @@ static const layout layouts[] = {
      PGR_DROP_PROBS, NULL},
 };
 
+/* Layouts that overlap: chunks of 10 rows; of 10 and 11; of one row each; with cp. */
+static const struct {
+    int64_t chunks;
+    layout layout;
+} overlapped[] = {
+    {4,
+     {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+      PGR_DROP_PROBS}},
+    {3,
+     {2, 2, 1, 1, true, PGR_BF16, PGR_SWIGLU, true, 63, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+      PGR_DROP_PROBS}},
+    {32,
+     {4, 4, 1, 1, true, PGR_F32, PGR_SWIGLU, false, 13, 1, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
+      PGR_DROP_PROBS}},
+    {2,
+     {4, 2, 2, 1, true, PGR_BF16, PGR_GELU, false, 61, 2, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
+      PGR_DROP_PROBS}},
+    {3,
+     {8, 4, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
+      PGR_DROP_PROBS}},
+};
+
 static bool applies(const fault *f, const layout *l) {
     bool scattered = l->sequence_parallel && l->tp > 1;
     bool global = l->aux_loss == PGR_GLOBAL_AUX_LOSS;
@@ -403,9 +431,10 @@ static bool applies(const fault *f, const layout *l) {
     bool loss_group = l->cp > 1 || scattered || (global && dp > 1);
     if (l->routing && f->workload != PGR_ROUTER)
         return false; /* a layout of its own for the router alone */
-    return (!f->needs_tp || l->tp > 1) && (!f->needs_cp || l->cp > 1) &&
-           (!f->needs_sequence_parallel || scattered) && (!f->needs_bias || l->bias) &&
-           (!f->needs_loss_group || loss_group) && (!f->needs_capacity || l->capacity_factor > 0) &&
+    return overlap_applies(f->overlap) && (!f->needs_tp || l->tp > 1) &&
+           (!f->needs_cp || l->cp > 1) && (!f->needs_sequence_parallel || scattered) &&
+           (!f->needs_bias || l->bias) && (!f->needs_loss_group || loss_group) &&
+           (!f->needs_capacity || l->capacity_factor > 0) &&
            (!f->needs_expert_bias || (l->routing && l->routing->expert_bias)) &&
            (!f->needs_groups || (l->routing && l->routing->groups != PGR_NIL)) &&
            (!f->needs_scaling || l->routing) &&
@@ -442,6 +471,7 @@ static void declare(const layout *l, pgr_spec *spec) {
         spec->moe.pre_softmax = l->routing->pre_softmax;
         spec->moe.scaling = l->routing->scaling;
     }
+    overlap_declare(spec);
     spec->run.warmup = WARMUP;
     spec->run.iterations = ITERATIONS;
 }
@@ -462,14 +492,16 @@ static void judge(const fault *f, const layout *l, const pgr_result *result) {
     bool caught = !v->ok && v->max_err >= 10 * v->tolerance && v->max_err > 0;
     bool blamed = !f->last_rank || v->rank == job->size - 1;
     bool good = f->plant ? caught && blamed : v->ok && v->checked > 0;
+    if (f->workload == PGR_MLP && chunks > 1)
+        good = good && overlap_good(result, f->plant != NULL, f->overlap);
     failures += !good;
     if (job->rank == 0)
         printf(
-            "%s %s (tp %lld cp %lld pp %lld of %lld, %s%s): %s, error %.3g, tolerance %.3g%s%s\n",
+            "%s %s (tp %lld cp %lld pp %lld of %lld, %s%s%s): %s, error %.3g, tolerance %.3g%s%s\n",
             good ? "ok  " : "FAIL", f->name, (long long)l->tp, (long long)l->cp, (long long)l->pp,
             (long long)l->ranks, pgr_dtype_name(l->dtype), l->sequence_parallel ? ", sp" : "",
-            v->ok ? "verified" : "refused", v->max_err, v->tolerance, v->what[0] ? ", " : "",
-            v->what);
+            chunks > 1 ? ", overlapped" : "", v->ok ? "verified" : "refused", v->max_err,
+            v->tolerance, v->what[0] ? ", " : "", v->what);
 }
 
 static void run_case(const fault *f, const layout *l, const pgr_spec *spec,
@@ -519,7 +551,12 @@ static void check_numbers(const layout *l, const pgr_spec *spec, const pgr_group
     double want = flops / result.compute.median * 1e-6;
     check(result.rates[0].value > 0.999 * want && result.rates[0].value < 1.001 * want,
           "GFLOP/s of the products");
-    if (l->tp == 1)
+    if (chunks > 1) {
+        check(result.plain.min >= 40 && result.plain.iterations == ITERATIONS,
+              "the plain order's time");
+        check(!result.rates[1].name, "no rate of communication that is hidden");
+    }
+    if (l->tp == 1 || chunks > 1)
         return;
     want = 2 * (tp - 1) / tp * bytes / result.communication.median * 1e-6;
     check(result.rates[1].value > 0.999 * want && result.rates[1].value < 1.001 * want,
@@ -551,6 +588,7 @@ static void run_layout(const layout *l) {
     fail_now(pgr_groups_open_begin(job, &made, &names, &groups, &error), &error);
     fail_now(pgr_groups_open_finish(groups, &error), &error);
     plan = &made;
+    fail_now(overlap_learn(&spec, &error), &error);
     for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
         if (applies(&faults[i], l))
             run_case(&faults[i], l, &spec, groups);
@@ -575,6 +613,11 @@ int main(void) {
     for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
         if (layouts[i].ranks == job->size)
             run_layout(&layouts[i]);
+    for (size_t i = 0; i < sizeof overlapped / sizeof *overlapped; i++)
+        if (overlapped[i].layout.ranks == job->size) {
+            wanted_chunks = overlapped[i].chunks;
+            run_layout(&overlapped[i].layout);
+        }
     free(kept);
     fail_now(pgr_job_close(job, &error), &error);
     return failures > 0;

@@ -346,6 +346,8 @@ static void test_linear(void) {
                            form / 6);
 }
 
+#include "device_batch.h"
+
 /* ---- router -------------------------------------------------------------------------------- */
 
 /* Against the CPU module; a device that is the CPU has unit/router and unit/router_oracle_cpu. */
@@ -632,6 +634,8 @@ int main(int count, char **words) {
     }
     test_context();
     test_linear();
+    test_batch();
+    test_tf32();
     test_capacity();
     test_refusals();
     test_large();
