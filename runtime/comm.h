@@ -18,7 +18,7 @@ typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-#define PGR_MODULE_ABI 3u
+#define PGR_MODULE_ABI 4u
 
 typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
 typedef struct pgr_comm_ops pgr_comm_ops;

@@ -3,7 +3,8 @@
 if(PGRUN_WITH_CUDA)
   set(fake ${PROJECT_BINARY_DIR}/fake)
   add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c ${CMAKE_SOURCE_DIR}/kernels/cuda.c
-              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c)
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_nvtx.c)
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
