@@ -36,6 +36,18 @@ if(PGRUN_WITH_CUDA)
     set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
+  # A profiler of its own, which the module's ranges are told to.
+  if(PGRUN_NVTX_INCLUDE)
+    target_compile_definitions(pgrun_fake_cuda PRIVATE PGRUN_WITH_NVTX)
+    target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
+    target_link_libraries(pgrun_fake_cuda PRIVATE ${CMAKE_DL_LIBS})
+    add_library(nvtx_recorder MODULE cuda/nvtx_recorder.c)
+    target_include_directories(nvtx_recorder SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
+    add_test(NAME cuda/ranges COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/ranges.sh $<TARGET_FILE:pgrun>
+                                      $<TARGET_FILE:nvtx_recorder>)
+    set_tests_properties(cuda/ranges PROPERTIES LABELS cuda TIMEOUT 60
+      ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
+  endif()
   # What `auto` looks for before it opens the module.
   file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c "int pgr_fake_driver = 1;\n")
   add_library(pgrun_fake_driver MODULE ${CMAKE_CURRENT_BINARY_DIR}/fake_driver.c)
