@@ -188,7 +188,7 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
     } sizes[] = {{"hidden", spec->model.hidden},
                  {"ffn", spec->model.ffn},
                  {"experts", spec->moe.experts},
-                 {packed ? "packed sequences" : "seq_len", packed ? packed : spec->model.seq_len}};
+                 {"seq_len", packed ? PGR_NIL : spec->model.seq_len}};
     say(report, "#  model     ");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (sizes[i].value == PGR_NIL)
@@ -200,7 +200,9 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
     if ((packed || spec->model.seq_len != PGR_NIL) &&
         !pgr_tokens_create(spec, plan, 0, true, &tokens, NULL)) {
         if (packed)
-            say(report, " of %lld tokens", (long long)tokens.seq_len);
+            say(report, "%s%lld packed sequence%s of %lld tokens", separator, (long long)packed,
+                packed == 1 ? "" : "s", (long long)tokens.seq_len);
+        separator = packed ? ", " : separator;
         if (tokens.padded != tokens.seq_len)
             say(report, " padded to %lld", (long long)tokens.padded);
     }

@@ -1,5 +1,6 @@
 /* workload.c - which families and sizes the workloads need; running one: verify, time, verify. */
 #include "workload.h"
+#include "check.h"
 #include "random.h"
 #include "workload_run.h"
 
@@ -202,11 +203,10 @@ static int64_t sizes_product(const int64_t *sizes, int count) {
  * run, must fit in 63 bits. */
 static void check_sizes(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
     int64_t widest = spec->model.hidden, seq_len = PGR_NIL;
-    pgr_tokens sample;
     if (spec->model.seq_len != PGR_NIL || spec->padding.packed.count > 0) {
-        if (pgr_tokens_create(spec, plan, 0, true, &sample, NULL))
+        seq_len = pgr_check_tokens(spec);
+        if (seq_len == 0)
             return; /* check_padding says why */
-        seq_len = sample.padded;
     }
     int64_t others[] = {spec->model.ffn, spec->moe.experts};
     for (int i = 0; i < 2; i++)
