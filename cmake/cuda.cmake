@@ -43,6 +43,13 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
 set(PGRUN_WITH_CUDA ON)
 message(STATUS "libpgrun_cuda.so: CUDA ${CUDAToolkit_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 
+# Ranges for NVIDIA's profilers are a header of the toolkit's.
+find_path(PGRUN_NVTX_INCLUDE nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS}
+          DOC "Folder of nvtx3/nvToolsExt.h")
+if(NOT PGRUN_NVTX_INCLUDE)
+  message(STATUS "No nvtx3/nvToolsExt.h: libpgrun_cuda.so names no ranges (PGRUN_NVTX_INCLUDE)")
+endif()
+
 # NCCL ships no CMake or pkg-config file. Its library is opened at run time, 2.18 or later.
 find_path(PGRUN_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} $ENV{NCCL_HOME}/include
           DOC "Folder of nccl.h")

@@ -154,6 +154,15 @@ static pgr_status cpu_event_elapsed(pgr_device *device, pgr_event *begin, pgr_ev
     return PGR_OK;
 }
 
+/* No profiler of the CPU is told. */
+static void cpu_range_begin(pgr_device *device, const char *name) {
+    (void)device, (void)name;
+}
+
+static void cpu_range_end(pgr_device *device) {
+    (void)device;
+}
+
 /* ---- the device ---------------------------------------------------------------------------- */
 
 /* Threads of this rank: its share of the cores that it may run on. */
@@ -235,6 +244,8 @@ static const pgr_device_ops cpu_ops = {
     .event_record = cpu_event_record,
     .event_query = cpu_event_query,
     .event_elapsed = cpu_event_elapsed,
+    .range_begin = cpu_range_begin,
+    .range_end = cpu_range_end,
     .fill = pgr_cpu_fill,
     .linear = pgr_cpu_linear,
     .add_bias = pgr_cpu_add_bias,

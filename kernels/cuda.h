@@ -5,6 +5,7 @@
 #include <cuda_runtime_api.h>
 
 #include "cuda_body.h"
+#include "cuda_context.h"
 #include "cuda_host.h"
 #include "device.h"
 
@@ -52,6 +53,11 @@ pgr_status pgr_cuda_enter(pgr_device *device, pgr_stream *stream, cuda_device **
 /* Opens and closes cuBLASLt. close takes NULL. */
 pgr_status pgr_cuda_products_open(cuda_device *cuda, pgr_error *error);
 void pgr_cuda_products_close(cuda_device *cuda);
+
+/* Named ranges of the host's time for NVIDIA's profilers (NVTX), in the domain "pgrun":
+ * cuda_nvtx.c. Nothing where the module was built without its header. */
+void pgr_cuda_range_begin(pgr_device *device, const char *name);
+void pgr_cuda_range_end(pgr_device *device);
 
 /* The kernels of pgr_device_ops. */
 pgr_status pgr_cuda_fill(pgr_device *device, const pgr_fill_args *args, pgr_stream *stream,

@@ -4,7 +4,6 @@
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int64_t RANGES_MOST = 65535; /* of a grid's second dimension */
 
 __device__ cuda_lane lane_of_grid() {
     cuda_lane lane;
@@ -19,6 +18,11 @@ unsigned blocks_for(int64_t work, int most) {
     return (unsigned)(wanted < 1 ? 1 : wanted < most ? wanted : most);
 }
 
+unsigned blocks_for_tiles(int64_t bytes, int64_t tile_bytes, int most) {
+    int64_t tiles = (bytes + tile_bytes - 1) / tile_bytes;
+    return (unsigned)(tiles < most ? tiles : most);
+}
+
 __global__ void __launch_bounds__(THREADS) fill_kernel(pgr_fill_args args, float unit) {
     cuda_fill(&args, unit, lane_of_grid());
 }
@@ -27,16 +31,22 @@ __global__ void __launch_bounds__(THREADS) add_bias_kernel(pgr_bias_args args) {
     cuda_add_bias(&args, lane_of_grid());
 }
 
-__global__ void __launch_bounds__(THREADS) split_kernel(pgr_context_args args) {
-    cuda_range range = cuda_split_range(&args, (int)blockIdx.y);
-    cuda_range_move(&range, lane_of_grid());
+/* The tiles of a split or a gather, one after the other for each block. */
+__device__ void move_tiles(const pgr_context_args *args, bool gather, int64_t bytes,
+                           int64_t tile_bytes) {
+    cuda_lane lane = {(int64_t)threadIdx.x, (int64_t)blockDim.x};
+    for (int64_t tile = blockIdx.x; tile * tile_bytes < bytes; tile += gridDim.x)
+        cuda_context_tile(args, gather, bytes, tile_bytes, tile, lane);
 }
 
-__global__ void __launch_bounds__(THREADS) gather_kernel(pgr_context_args args, int64_t ranges) {
-    for (int64_t i = blockIdx.y; i < ranges; i += gridDim.y) {
-        cuda_range range = cuda_gather_range(&args, i);
-        cuda_range_move(&range, lane_of_grid());
-    }
+__global__ void __launch_bounds__(THREADS)
+    split_kernel(pgr_context_args args, int64_t bytes, int64_t tile_bytes) {
+    move_tiles(&args, false, bytes, tile_bytes);
+}
+
+__global__ void __launch_bounds__(THREADS)
+    gather_kernel(pgr_context_args args, int64_t bytes, int64_t tile_bytes) {
+    move_tiles(&args, true, bytes, tile_bytes);
 }
 
 __global__ void __launch_bounds__(THREADS) product_kernel(cuda_epilogue args) {
@@ -62,20 +72,15 @@ cudaError_t pgr_cuda_launch_add_bias(const pgr_bias_args *args, int blocks, cuda
 }
 
 cudaError_t pgr_cuda_launch_split(const pgr_context_args *args, int blocks, cudaStream_t stream) {
-    unsigned chunks = args->cp == 1 ? 1 : 2;
-    int64_t work = args->local_rows * args->row_bytes / 16 / chunks + 1;
-    dim3 grid(blocks_for(work, blocks), chunks);
-    split_kernel<<<grid, THREADS, 0, stream>>>(*args);
+    int64_t bytes = cuda_split_bytes(args), tile = cuda_context_tile_bytes(bytes, blocks);
+    split_kernel<<<blocks_for_tiles(bytes, tile, blocks), THREADS, 0, stream>>>(*args, bytes, tile);
     return cudaGetLastError();
 }
 
 cudaError_t pgr_cuda_launch_gather(const pgr_context_args *args, int blocks, cudaStream_t stream) {
-    int64_t ranges = args->cp == 1 ? 1 : 2 * args->cp;
-    int64_t rows = ranges < RANGES_MOST ? ranges : RANGES_MOST;
-    int64_t work = args->seq_len * args->row_bytes / 16 / ranges + 1;
-    int most = (int)(blocks / rows);
-    dim3 grid(blocks_for(work, most > 4 ? most : 4), (unsigned)rows);
-    gather_kernel<<<grid, THREADS, 0, stream>>>(*args, ranges);
+    int64_t bytes = cuda_gather_bytes(args), tile = cuda_context_tile_bytes(bytes, blocks);
+    gather_kernel<<<blocks_for_tiles(bytes, tile, blocks), THREADS, 0, stream>>>(*args, bytes,
+                                                                                 tile);
     return cudaGetLastError();
 }
 

@@ -97,15 +97,26 @@ typedef struct pgr_bias_args {
  * bytes). The sequence of `seq_len` rows is padded with zero rows to `padded` = a multiple of 2*cp;
  * rank c of cp holds chunks c and 2*cp-1-c of 2*cp, concatenated: padded/cp local rows, of which
  * this call handles [local_begin, local_begin + local_rows) (a tensor-parallel rank's share).
- * cp = 1 holds everything in order.
+ * cp = 1 holds everything in order: then split is pad, and gather is unpad.
  *   split:  src [seq_len] rows -> dst [local_rows] rows
  *   gather: src [cp][padded/cp] rows in cp-rank order -> dst [seq_len] rows (padding dropped);
  *           local_begin, local_rows and cp_rank are ignored.
- * src and dst do not overlap. */
+ * src and dst do not overlap.
+ *
+ * With `sequences` > 0 the rows are those of packed sequences, one after the other: sequence j has
+ * rows [cu_seqlens[j], cu_seqlens[j+1]) of seq_len = cu_seqlens[sequences], is padded to rows
+ * [cu_padded[j], cu_padded[j+1]) of padded = cu_padded[sequences], and each is split by itself:
+ * rank c holds chunks c and 2*cp-1-c of sequence 0, then of sequence 1, and so on. Every padded
+ * length is a multiple of 2*cp, which the caller sees to (pgr_padding_packed): a GPU's host does
+ * not read the arrays. Source: thd_partition_indices_kernel in transformer_engine/common/
+ * fused_attn/context_parallel.cu of TransformerEngine. */
 typedef struct pgr_context_args {
     const void *src;
     void *dst;
     int64_t row_bytes, seq_len, padded, cp, cp_rank, local_begin, local_rows;
+    int64_t sequences; /* 0: one, not packed */
+    /* [sequences + 1], device memory, from 0 ascending; NULL where not packed */
+    const int64_t *cu_seqlens, *cu_padded;
 } pgr_context_args;
 
 /* Routes tokens to experts. For token t with logits l[e] (f32 or bf16, read as f32):
@@ -188,6 +199,11 @@ struct pgr_device_ops {
     /* seconds from `begin` to `end`, both done */
     pgr_status (*event_elapsed)(pgr_device *device, pgr_event *begin, pgr_event *end,
                                 double *seconds, pgr_error *error);
+
+    /* A named range of the host's time, for a profiler's picture; ranges nest, in each thread by
+     * itself. `name` is copied. Nothing where no profiler listens; neither can fail. */
+    void (*range_begin)(pgr_device *device, const char *name);
+    void (*range_end)(pgr_device *device);
 
     pgr_status (*fill)(pgr_device *, const pgr_fill_args *, pgr_stream *, pgr_error *);
     pgr_status (*linear)(pgr_device *, const pgr_linear_args *, pgr_stream *, pgr_error *);

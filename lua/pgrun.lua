@@ -87,7 +87,7 @@
 ---How sequences are padded.
 ---@class (exact) pgrun.padding
 ---@field sequence? "megatron"|integer|fun(p: pgrun.padding_args): integer # "megatron", a multiple of tokens, or function(p) return multiple end (default "megatron")
----@field packed? integer[] # Lengths of packed sequences, tokens
+---@field packed? integer[] # Lengths of the sequences packed into a sample, tokens; takes model.seq_len's place
 
 ---What a run does.
 ---@class (exact) pgrun.run

@@ -1,7 +1,8 @@
-/* layer.c - what all layers share: the site, the stopwatch, and the map of tokens to ranks. */
+/* layer.c - what all layers share: the site and the stopwatch. */
 #include "layer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { LAPS_MAX = 16 + 4 * PGR_CHUNKS_MAX }; /* two layers: two laps a chunk, and their ends */
@@ -130,7 +131,13 @@ static pgr_status order_streams(const pgr_site *site, pgr_stream *earlier, pgr_s
 }
 
 pgr_status pgr_site_comm_begin(const pgr_site *site, const pgr_comm *comm, pgr_error *error) {
-    return order_streams(site, site->stream, comm->stream, error);
+    char name[PGR_NAME_MAX + 8];
+    pgr_status status = order_streams(site, site->stream, comm->stream, error);
+    if (!status) {
+        snprintf(name, sizeof name, "comm %s", comm->family);
+        site->device->ops->range_begin(site->device, name);
+    }
+    return status;
 }
 
 pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_request *request,
@@ -139,6 +146,7 @@ pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_reques
         status = pgr_request_wait(request, error);
     if (!status)
         status = order_streams(site, request->comm->stream, site->stream, error);
+    site->device->ops->range_end(site->device); /* where begin failed the run ends: no matter */
     return status ? status
                   : pgr_stopwatch_lap(site->stopwatch, PGR_COMMUNICATION, site->stream, error);
 }
@@ -169,74 +177,4 @@ void pgr_saved_free(const pgr_site *site, pgr_saved *saved) {
         return;
     pgr_site_free(site, saved->pre_activation);
     *saved = (pgr_saved){0};
-}
-
-/* ---- tokens -------------------------------------------------------------------------------- */
-
-/* Positions must divide into 2*cp chunks, and each cp share into tp parts where it is scattered:
- * lcm(2*cp, tp*cp). */
-static int64_t needed_multiple(int64_t cp, int64_t shares) {
-    int64_t chunks = cp > 1 ? 2 * cp : 1;
-    int64_t parts = cp * shares;
-    return chunks / pgr_greatest_divisor(chunks, parts) * parts;
-}
-
-pgr_status pgr_tokens_create(const pgr_spec *spec, const pgr_plan *plan, int64_t rank,
-                             bool scattered, pgr_tokens *tokens, pgr_error *error) {
-    pgr_padding_args args = pgr_padding_args_of(spec);
-    int64_t padding = 0;
-    pgr_status status = pgr_padding(&args, &padding, error);
-    if (status)
-        return status;
-
-    int64_t tp = pgr_plan_axis_size(plan, "tp");
-    bool shared = spec->parallel.sequence_parallel;
-    pgr_tokens map = {
-        .seq_len = spec->model.seq_len,
-        .padded = spec->model.seq_len + padding,
-        .batch = spec->model.micro_batch,
-        .cp = pgr_plan_axis_size(plan, "cp"),
-        .cp_rank = pgr_plan_coordinate(plan, "cp", rank),
-        .shares = shared && scattered ? tp : 1,
-        .share = shared && scattered ? pgr_plan_coordinate(plan, "tp", rank) : 0,
-        .dp = pgr_plan_axis_size(plan, "dp"),
-        .dp_rank = pgr_plan_coordinate(plan, "dp", rank),
-    };
-    int64_t multiple = needed_multiple(map.cp, shared ? tp : 1);
-    if (map.padded % multiple)
-        return pgr_error_set(
-            error, PGR_INVALID,
-            "seq_len = %lld, padded to %lld by the config's rule, is not a multiple of %lld = "
-            "lcm(2*cp, tp*cp) with tp = %lld, cp = %lld%s; padding.sequence = \"megatron\" or "
-            "padding.sequence = %lld would pad it to %lld",
-            (long long)map.seq_len, (long long)map.padded, (long long)multiple, (long long)tp,
-            (long long)map.cp, shared ? " and sequence_parallel" : "", (long long)multiple,
-            (long long)((map.seq_len + multiple - 1) / multiple * multiple));
-    map.positions = map.padded / map.cp / map.shares;
-    if (__builtin_mul_overflow(map.positions, map.batch, &map.rows))
-        return pgr_error_set(
-            error, PGR_LIMIT,
-            "%lld positions per rank * micro_batch = %lld do not fit in 63 bits; take "
-            "smaller sizes",
-            (long long)map.positions, (long long)map.batch);
-    *tokens = map;
-    return PGR_OK;
-}
-
-int64_t pgr_tokens_position(const pgr_tokens *tokens, int64_t local_position) {
-    int64_t at = tokens->share * tokens->positions + local_position;
-    if (tokens->cp == 1)
-        return at;
-    int64_t chunk = tokens->padded / (2 * tokens->cp);
-    return at < chunk ? tokens->cp_rank * chunk + at
-                      : (2 * tokens->cp - 1 - tokens->cp_rank) * chunk + (at - chunk);
-}
-
-int64_t pgr_tokens_id(const pgr_tokens *tokens, int64_t micro_batch, int64_t row) {
-    int64_t position = pgr_tokens_position(tokens, row / tokens->batch);
-    if (position >= tokens->seq_len)
-        return -1;
-    int64_t sample =
-        (micro_batch * tokens->dp + tokens->dp_rank) * tokens->batch + row % tokens->batch;
-    return sample * tokens->seq_len + position;
 }

@@ -62,7 +62,8 @@ void pgr_site_buffer_free(const pgr_site *site, const pgr_group *group, void *bu
 
 /* Around one operation of a communicator, which runs on the communicator's stream: begin lets that
  * stream wait for the computation so far, end waits for the operation (`status` is what starting it
- * gave), lets the computation go on after it, and counts its time as communication. */
+ * gave), lets the computation go on after it, and counts its time as communication. A profiler sees
+ * a range "comm FAMILY" from one to the other. */
 pgr_status pgr_site_comm_begin(const pgr_site *site, const pgr_comm *comm, pgr_error *error);
 pgr_status pgr_site_comm_end(const pgr_site *site, pgr_status status, pgr_request *request,
                              pgr_error *error);
@@ -82,9 +83,15 @@ pgr_status pgr_site_group(const pgr_site *site, const char *family, const pgr_gr
  * h]: local row = local position * batch + i. Micro batch m on data-parallel rank d holds samples
  * (m * dp + d) * batch + i. After padding to `padded` positions, context-parallel rank c holds
  * chunks c and 2*cp-1-c of 2*cp, concatenated; with `shares` > 1 (sequence parallel), tp rank t
- * holds the t-th contiguous share of that. */
+ * holds the t-th contiguous share of that.
+ *
+ * With padding.packed a sample is that many sequences, one after the other: each is padded by
+ * itself (pgr_padding_packed) and each is cut into 2*cp chunks, of which a rank holds two, sequence
+ * after sequence. */
 typedef struct pgr_tokens {
-    int64_t seq_len, padded; /* positions, without and with padding */
+    int64_t seq_len, padded; /* positions of a sample, without and with padding */
+    int64_t sequences;       /* packed in a sample; 0: one, not packed */
+    const int64_t *lengths;  /* [sequences], tokens; the spec's */
     int64_t batch;           /* samples per micro batch */
     int64_t cp, cp_rank;
     int64_t shares, share; /* tp and its rank with sequence parallelism, else 1 and 0 */
@@ -95,16 +102,23 @@ typedef struct pgr_tokens {
 
 /* The map of `rank`; `scattered`: with the sequence-parallel share, where the spec has it (what
  * enters and leaves a block), else the whole context-parallel share (what a product sees).
- * PGR_INVALID where the padded length is not divisible, with the multiple that it needs. */
+ * PGR_INVALID where the padded length is not divisible, with the multiple that it needs. With
+ * packed sequences, `tokens` borrows the spec's lengths. */
 pgr_status pgr_tokens_create(const pgr_spec *spec, const pgr_plan *plan, int64_t rank,
                              bool scattered, pgr_tokens *tokens, pgr_error *error);
 
-/* The position in the padded sequence of a local position; >= seq_len where it is padding. */
-int64_t pgr_tokens_position(const pgr_tokens *tokens, int64_t local_position);
+/* Local positions from `local_position` on that are neighbours in the sample, too: how many, at
+ * least 1. *token: where the first is among the sample's seq_len tokens, or -1 where all of them
+ * are padding. Runs end where a chunk, the padding or this rank's share ends. */
+int64_t pgr_tokens_run(const pgr_tokens *tokens, int64_t local_position, int64_t *token);
 
-/* The global id of the token in a local row of micro batch `m`: sample * seq_len + position; -1
- * where the row is padding. Element c of the token has global index id * hidden + c. */
+/* The global id of the token in a local row of micro batch `m`: sample * seq_len + the token's
+ * place in the sample without padding; -1 where the row is padding. Element c of the token has
+ * global index id * hidden + c. */
 int64_t pgr_tokens_id(const pgr_tokens *tokens, int64_t micro_batch, int64_t row);
+
+/* The ids of all local rows, [tokens->rows]. */
+void pgr_tokens_ids(const pgr_tokens *tokens, int64_t micro_batch, int64_t *ids);
 
 /* ---- linear layers ------------------------------------------------------------------------- */
 
@@ -263,8 +277,8 @@ pgr_status pgr_router_poison(const pgr_site *site, pgr_router *router, pgr_error
 
 /* ---- context ------------------------------------------------------------------------------- */
 
-/* Pads and splits whole sequences over cp (and tp, with sequence parallelism), and gathers them
- * back. One position is a row of batch * hidden elements. */
+/* Pads and splits whole samples, of one sequence or of packed ones, over cp (and tp, with sequence
+ * parallelism), and gathers them back. One position is a row of batch * hidden elements. */
 typedef struct pgr_context {
     pgr_tokens tokens; /* this rank's scattered share */
     int64_t row_bytes;
@@ -272,6 +286,8 @@ typedef struct pgr_context {
     const pgr_group *tp, *cp; /* tp is NULL without sequence parallelism */
     void *share;              /* [padded / cp] rows: gathered over tp */
     void *chunks;             /* [cp][padded / cp] rows: gathered over cp */
+    int64_t *cu_seqlens; /* device memory, [tokens.sequences + 1] without padding, then as many */
+                         /* with it (pgr_padding_packed); NULL where not packed */
 } pgr_context;
 
 pgr_status pgr_context_create(const pgr_site *site, const pgr_tokens *tokens, int64_t hidden,

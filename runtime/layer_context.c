@@ -7,6 +7,30 @@ static int64_t share_rows(const pgr_tokens *tokens) {
     return tokens->padded / tokens->cp;
 }
 
+/* Copies the sums of the packed sequences' lengths to the device. */
+static pgr_status place_sequences(const pgr_site *site, pgr_context *context, pgr_error *error) {
+    const pgr_device_ops *ops = site->device->ops;
+    const pgr_tokens *tokens = &context->tokens;
+    int64_t longest, count = tokens->sequences + 1, bytes = 2 * count * (int64_t)sizeof longest;
+    if (tokens->sequences == 0)
+        return PGR_OK;
+    int64_t *sums = malloc((size_t)bytes);
+    if (!sums)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for %lld packed sequences",
+                             (long long)tokens->sequences);
+    pgr_packed_args args = {tokens->lengths, tokens->sequences, tokens->cp, 1, false};
+    pgr_status status = pgr_padding_packed(&args, sums, sums + count, &longest, error);
+    sums[2 * count - 1] = tokens->padded; /* with what sequence parallelism added to the last */
+    if (!status)
+        status = pgr_site_alloc(site, bytes, (void **)&context->cu_seqlens, error);
+    if (!status)
+        status = ops->copy(site->device, context->cu_seqlens, sums, bytes, site->stream, error);
+    if (!status)
+        status = ops->stream_sync(site->device, site->stream, error);
+    free(sums);
+    return status;
+}
+
 pgr_status pgr_context_create(const pgr_site *site, const pgr_tokens *tokens, int64_t hidden,
                               pgr_dtype dtype, bool sequence_parallel, pgr_context **context,
                               pgr_error *error) {
@@ -25,6 +49,8 @@ pgr_status pgr_context_create(const pgr_site *site, const pgr_tokens *tokens, in
     if (!status)
         status = pgr_site_buffer_alloc(site, created->cp, tokens->padded * created->row_bytes,
                                        &created->chunks, error);
+    if (!status)
+        status = place_sequences(site, created, error);
     if (status) {
         pgr_context_free(site, created);
         return status;
@@ -38,6 +64,7 @@ void pgr_context_free(const pgr_site *site, pgr_context *context) {
         return;
     pgr_site_buffer_free(site, context->tp, context->share);
     pgr_site_buffer_free(site, context->cp, context->chunks);
+    pgr_site_free(site, context->cu_seqlens);
     free(context);
 }
 
@@ -64,6 +91,9 @@ static pgr_context_args kernel_args(const pgr_context *context, const void *src,
         .cp_rank = tokens->cp_rank,
         .local_begin = tokens->share * tokens->positions,
         .local_rows = tokens->positions,
+        .sequences = tokens->sequences,
+        .cu_seqlens = context->cu_seqlens,
+        .cu_padded = context->cu_seqlens ? context->cu_seqlens + tokens->sequences + 1 : NULL,
     };
 }
 

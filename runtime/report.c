@@ -185,13 +185,14 @@ static void say_notes(const pgr_report *report, const pgr_spec *spec, const pgr_
 static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_plan *plan) {
     const char *separator = "";
     const char *activation = spec->model.activation == PGR_SWIGLU ? "swiglu" : "gelu";
+    int64_t packed = spec->padding.packed.count;
     struct {
         const char *name;
         int64_t value;
     } sizes[] = {{"hidden", spec->model.hidden},
                  {"ffn", spec->model.ffn},
                  {"experts", spec->moe.experts},
-                 {"seq_len", spec->model.seq_len}};
+                 {"seq_len", packed ? PGR_NIL : spec->model.seq_len}};
     say(report, "#  model     ");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         if (sizes[i].value == PGR_NIL)
@@ -200,9 +201,15 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
         separator = ", ";
     }
     pgr_tokens tokens;
-    if (spec->model.seq_len != PGR_NIL && !pgr_tokens_create(spec, plan, 0, true, &tokens, NULL) &&
-        tokens.padded != tokens.seq_len)
-        say(report, " padded to %lld", (long long)tokens.padded);
+    if ((packed || spec->model.seq_len != PGR_NIL) &&
+        !pgr_tokens_create(spec, plan, 0, true, &tokens, NULL)) {
+        if (packed)
+            say(report, "%s%lld packed sequence%s of %lld tokens", separator, (long long)packed,
+                packed == 1 ? "" : "s", (long long)tokens.seq_len);
+        separator = packed ? ", " : separator;
+        if (tokens.padded != tokens.seq_len)
+            say(report, " padded to %lld", (long long)tokens.padded);
+    }
     say(report, "%smicro batch %lld, %s, %s%s\n", separator, (long long)spec->model.micro_batch,
         activation, pgr_dtype_name(spec->model.dtype),
         spec->parallel.sequence_parallel ? ", sequence parallel" : "");

@@ -295,8 +295,6 @@ pgr_status pgr_spec_runnable(const pgr_spec *spec, pgr_error *error) {
         missing(text, sizeof text, "model.fp8", NULL);
     if (wants(spec, PGR_ROUTER))
         missing_moe(spec, text, sizeof text);
-    if (spec->padding.packed.count)
-        missing(text, sizeof text, "padding.packed", NULL);
     missing_run(spec, text, sizeof text);
     if (!text[0] && spec->run.workloads.count == 0)
         return pgr_error_set(error, PGR_INVALID,

@@ -253,6 +253,26 @@ pgr_padding_args pgr_padding_args_of(const pgr_spec *spec);
  * no decoder_seq_len or one shorter than the sequence, or a size is out of range. */
 pgr_status pgr_padding(const pgr_padding_args *args, int64_t *padding, pgr_error *error);
 
+/* Packed sequences, one after the other in one sample: each is padded to a multiple of 2 * cp (of 1
+ * where cp is 1) tokens, so that each is split over cp by itself, and their sum to a multiple of
+ * lcm(2 * cp, tp * cp) where sequence parallelism cuts it over tp too. What the sum lacks is
+ * padding of the last sequence, so that cu_seqlens_padded covers every token; a multiple of 2 * cp
+ * it stays. Source: megatron/training/datasets/sft_dataset.py of Megatron-LM, which extends the
+ * last of cu_seqlens to the end of the pack. */
+typedef struct pgr_packed_args {
+    const int64_t *lengths; /* [sequences], tokens, each >= 1 */
+    int64_t sequences;      /* >= 1 */
+    int64_t cp, tp;
+    bool sequence_parallel;
+} pgr_packed_args;
+
+/* cu_seqlens, cu_seqlens_padded: [sequences + 1] of the caller's, from 0 on: where each sequence
+ * begins without and with padding, and the sums. *max_seqlen: the longest padded length, which is
+ * what attention over cu_seqlens_padded takes. PGR_INVALID where a size is below 1, PGR_LIMIT where
+ * the sum does not fit in 63 bits. */
+pgr_status pgr_padding_packed(const pgr_packed_args *args, int64_t *cu_seqlens,
+                              int64_t *cu_seqlens_padded, int64_t *max_seqlen, pgr_error *error);
+
 #ifdef __cplusplus
 }
 #endif

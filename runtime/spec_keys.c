@@ -151,8 +151,8 @@ const pgr_key pgr_keys[] = {
     SECTION("padding", "How sequences are padded"),
     OTHER("padding.sequence", PGR_KEY_PADDING_RULE, padding, 1, SIZE_TOP, "\"megatron\"", NULL,
           NULL, "\"megatron\", a multiple of tokens, or function(p) return multiple end"),
-    OTHER("padding.packed", PGR_KEY_INTEGER_LIST, padding.packed, 1, SIZE_TOP, "nil", NULL,
-          "packed sequences", "Lengths of packed sequences, tokens"),
+    OTHER("padding.packed", PGR_KEY_INTEGER_LIST, padding.packed, 1, SIZE_TOP, "nil", NULL, NULL,
+          "Lengths of the sequences packed into a sample, tokens; takes model.seq_len's place"),
 
     SECTION("run", "What a run does"),
     OTHER("run.workloads", PGR_KEY_CHOICE_LIST, run.workloads, 0, 0,

@@ -121,20 +121,30 @@ int pgr_sample(int64_t count, const int64_t *edges, int edge_count, uint64_t see
     return found;
 }
 
+enum { BOUNDARIES = 3 };
+
+/* How many chunks or paddings begin within the local positions; where those after the first
+ * `skipped` do, into `first` [BOUNDARIES] or NULL. */
+static int64_t boundaries(const pgr_tokens *tokens, int64_t skipped, int64_t *first) {
+    int64_t count = 0, token;
+    for (int64_t at = pgr_tokens_run(tokens, 0, &token); at < tokens->positions;
+         at += pgr_tokens_run(tokens, at, &token), count++)
+        if (first && count >= skipped && count < skipped + BOUNDARIES)
+            first[count - skipped] = at;
+    return count;
+}
+
 int pgr_sample_rows(const pgr_tokens *tokens, uint64_t seed, int64_t *rows) {
-    int64_t edges[8];
-    int found = 0;
-    edges[found++] = 0;
-    edges[found++] = tokens->rows - 1;
-    for (int64_t local = 1; local < tokens->positions && found < 8; local++) {
-        int64_t before = pgr_tokens_position(tokens, local - 1);
-        int64_t after = pgr_tokens_position(tokens, local);
-        bool padding_starts = before < tokens->seq_len && after >= tokens->seq_len;
-        bool chunk_starts = tokens->cp > 1 && after % (tokens->padded / (2 * tokens->cp)) == 0;
-        if (!chunk_starts && !padding_starts)
-            continue;
-        edges[found++] = local * tokens->batch - 1;
-        edges[found++] = local * tokens->batch;
+    int64_t edges[2 + 2 * BOUNDARIES] = {0, tokens->rows - 1};
+    int64_t count = boundaries(tokens, 0, NULL), skipped = 0;
+    int found = 2;
+    if (count > BOUNDARIES) /* packed sequences have many: others with every seed */
+        skipped = (int64_t)(seed % (uint64_t)(count - BOUNDARIES + 1));
+    int64_t first[BOUNDARIES];
+    (void)boundaries(tokens, skipped, first);
+    for (int64_t i = 0; i < BOUNDARIES && i < count; i++) {
+        edges[found++] = first[i] * tokens->batch - 1;
+        edges[found++] = first[i] * tokens->batch;
     }
     uint64_t holder = (uint64_t)((tokens->dp_rank * tokens->cp + tokens->cp_rank) * tokens->shares +
                                  tokens->share);

@@ -1,5 +1,6 @@
 /* workload.c - which families and sizes the workloads need; running one: verify, time, verify. */
 #include "workload.h"
+#include "check.h"
 #include "random.h"
 #include "workload_run.h"
 
@@ -171,7 +172,8 @@ static void divides(problems *list, const char *axis, int64_t size, const char *
 static void check_padding(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
     pgr_tokens tokens;
     pgr_error error;
-    if (spec->model.seq_len != PGR_NIL && pgr_tokens_create(spec, plan, 0, true, &tokens, &error))
+    if ((spec->model.seq_len != PGR_NIL || spec->padding.packed.count > 0) &&
+        pgr_tokens_create(spec, plan, 0, true, &tokens, &error))
         problem(list, "%s", error.message);
 }
 
@@ -228,14 +230,15 @@ static int64_t sizes_product(const int64_t *sizes, int count) {
 /* Every count of elements or bytes, and every global index of an element of any micro batch of the
  * run, must fit in 63 bits. */
 static void check_sizes(problems *list, const pgr_spec *spec, const pgr_plan *plan) {
-    pgr_padding_args padding_args = pgr_padding_args_of(spec);
-    int64_t padding = 0, widest = spec->model.hidden;
-    if (spec->model.seq_len != PGR_NIL && pgr_padding(&padding_args, &padding, NULL))
-        return; /* check_padding says why */
+    int64_t widest = spec->model.hidden, seq_len = PGR_NIL;
+    if (spec->model.seq_len != PGR_NIL || spec->padding.packed.count > 0) {
+        seq_len = pgr_check_tokens(spec);
+        if (seq_len == 0)
+            return; /* check_padding says why */
+    }
     int64_t others[] = {spec->model.ffn, spec->moe.experts};
     for (int i = 0; i < 2; i++)
         widest = others[i] > widest ? others[i] : widest; /* PGR_NIL is the least */
-    int64_t seq_len = spec->model.seq_len == PGR_NIL ? PGR_NIL : spec->model.seq_len + padding;
     int64_t dp = pgr_plan_axis_size(plan, "dp");
     /* 16: bytes of an element at most, and the two halves of a gated activation */
     int64_t activations[] = {seq_len, spec->model.micro_batch, widest, 16};
@@ -280,7 +283,8 @@ pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_er
     for (int64_t i = 0; i < workloads->count; i++) {
         int64_t workload = workloads->items[i];
         need(&list, workload, spec->model.hidden, "model.hidden");
-        need(&list, workload, spec->model.seq_len, "model.seq_len");
+        if (spec->padding.packed.count == 0)
+            need(&list, workload, spec->model.seq_len, "model.seq_len");
         if (workload == PGR_ROUTER)
             check_router(&list, spec, plan);
         if (workload != PGR_MLP)
@@ -331,10 +335,9 @@ pgr_status pgr_inputs_fill(const pgr_site *site, pgr_inputs *inputs, int64_t mic
                            pgr_error *error) {
     const pgr_device_ops *ops = site->device->ops;
     int64_t rows = inputs->tokens.rows;
-    for (int64_t row = 0; row < rows; row++) {
-        inputs->host_ids[row] = pgr_tokens_id(&inputs->tokens, micro_batch, row);
+    pgr_tokens_ids(&inputs->tokens, micro_batch, inputs->host_ids);
+    for (int64_t row = 0; row < rows; row++)
         inputs->host_valid[row] = inputs->host_ids[row] >= 0;
-    }
     pgr_status status = ops->copy(site->device, inputs->ids, inputs->host_ids,
                                   rows * (int64_t)sizeof(int64_t), site->stream, error);
     if (!status)
@@ -359,14 +362,16 @@ pgr_status pgr_inputs_fill(const pgr_site *site, pgr_inputs *inputs, int64_t mic
 
 enum { COLUMNS = 1 + PGR_PHASES }; /* whole iteration, then each phase */
 
+/* `name` of the range that a profiler shows, which is what is timed. */
 static pgr_status iterate(pgr_site *site, const pgr_steps *steps, int64_t micro_batch,
-                          double seconds[COLUMNS], pgr_error *error) {
+                          const char *name, double seconds[COLUMNS], pgr_error *error) {
     const pgr_device_ops *ops = site->device->ops;
     pgr_status status = steps->prepare(steps->state, micro_batch, error);
     if (!status)
         status = ops->stream_sync(site->device, site->stream, error);
     if (!status)
         status = site->job->bootstrap_ops->barrier(site->job->bootstrap, error);
+    ops->range_begin(site->device, name);
     double start = pgr_clock_seconds();
     if (!status)
         status = pgr_stopwatch_start(site->stopwatch, site->stream, error);
@@ -375,6 +380,7 @@ static pgr_status iterate(pgr_site *site, const pgr_steps *steps, int64_t micro_
     if (!status)
         status = ops->stream_sync(site->device, site->stream, error);
     seconds[0] = pgr_clock_seconds() - start;
+    ops->range_end(site->device);
     return status ? status : pgr_stopwatch_read(site->stopwatch, seconds + 1, error);
 }
 
@@ -407,9 +413,13 @@ pgr_status pgr_steps_time(pgr_site *site, const pgr_spec *spec, const pgr_steps 
                              (long long)iterations);
     double ignored[COLUMNS];
     pgr_status status = PGR_OK;
-    for (int64_t i = 0; !status && i < warmup + iterations; i++)
-        status = iterate(site, steps, 1 + i,
+    for (int64_t i = 0; !status && i < warmup + iterations; i++) {
+        char name[32] = "warm-up";
+        if (i >= warmup)
+            snprintf(name, sizeof name, "iteration %lld", (long long)(1 + i - warmup));
+        status = iterate(site, steps, 1 + i, name,
                          i < warmup ? ignored : seconds + (i - warmup) * COLUMNS, error);
+    }
     if (!status)
         status = site->job->bootstrap_ops->max(site->job->bootstrap, seconds, iterations * COLUMNS,
                                                error);
@@ -423,18 +433,26 @@ pgr_status pgr_steps_time(pgr_site *site, const pgr_spec *spec, const pgr_steps 
     return status;
 }
 
+static pgr_status verify(pgr_site *site, const pgr_steps *steps, int64_t micro_batch,
+                         pgr_verdict *verdict, pgr_error *error) {
+    site->device->ops->range_begin(site->device, "verify");
+    pgr_status status = steps->verify(steps->state, micro_batch, verdict, error);
+    site->device->ops->range_end(site->device);
+    return status;
+}
+
 pgr_status pgr_steps_run(pgr_site *site, const pgr_spec *spec, const pgr_steps *steps,
                          pgr_result *result, pgr_error *error) {
     double ignored[COLUMNS];
     pgr_verdict verdict = pgr_verdict_start();
-    pgr_status status = iterate(site, steps, 0, ignored, error);
+    pgr_status status = iterate(site, steps, 0, "first", ignored, error);
     if (!status)
-        status = steps->verify(steps->state, 0, &verdict, error);
+        status = verify(site, steps, 0, &verdict, error);
     if (!status)
         status = pgr_steps_time(site, spec, steps, result, error);
     int64_t last = spec->run.warmup + spec->run.iterations;
     if (!status)
-        status = steps->verify(steps->state, last, &verdict, error);
+        status = verify(site, steps, last, &verdict, error);
     if (!status)
         status = pgr_verdict_agree(site->job, &verdict, error);
     if (!status)
@@ -480,8 +498,10 @@ pgr_status pgr_workload_run(pgr_job *job, const pgr_spec *spec, const pgr_plan *
         .comm = job->comm_ops ? job->comm_ops->name : job->bootstrap_ops->name,
     };
     pgr_status status = pgr_site_open(&site, error);
+    job->device->ops->range_begin(job->device, made.workload);
     if (!status)
         status = run_on(&site, spec, workload, &made, error);
+    job->device->ops->range_end(job->device);
     if (status)
         pgr_error_prefix(error, "workload \"%s\": ", made.workload);
     pgr_site_close(&site);

@@ -15,11 +15,12 @@ typedef struct context_state {
     void *back;  /* [seq_len] rows: what the gather made */
 } context_state;
 
-/* The map of the unpadded, unsplit sequence: every position, in order. */
+/* The map of the unpadded, unsplit sample: every token, in order. */
 static pgr_tokens whole(const pgr_tokens *tokens) {
     pgr_tokens all = *tokens;
     all.cp = all.shares = 1;
     all.cp_rank = all.share = 0;
+    all.sequences = 0;
     all.padded = all.positions = all.seq_len;
     all.rows = all.positions * all.batch;
     return all;
@@ -172,6 +173,8 @@ static void describe(const context_state *state, pgr_result *result) {
                          {"batch", tokens->batch},
                          {"hidden", state->full.hidden}};
     memcpy(result->shape, shape, sizeof shape);
+    if (tokens->sequences > 0)
+        result->shape[sizeof shape / sizeof *shape] = (pgr_shape){"sequences", tokens->sequences};
     result->group = tokens->shares > 1 ? "tp,cp" : "cp";
     /* read and written once each: the local share by the split, the whole sequence by the gather */
     double copied = 2.0 * (double)bytes_of(state, tokens->positions + tokens->seq_len);

@@ -253,8 +253,7 @@ pgr_status pgr_mlp_sum_over_tp(const mlp *state, double *values, int64_t count, 
     if (!status)
         status = comm->ops->all_reduce(comm, buffer, buffer, count, PGR_F64, PGR_SUM, comm->stream,
                                        &request, error);
-    if (!status)
-        status = pgr_request_wait(&request, error);
+    status = pgr_site_comm_end(site, status, &request, error);
     if (!status)
         status = ops->copy(site->device, values, buffer, bytes, site->stream, error);
     if (!status)

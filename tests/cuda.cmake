@@ -5,7 +5,8 @@ if(PGRUN_WITH_CUDA)
   set(fake ${PROJECT_BINARY_DIR}/fake)
   add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c cuda/fake_cublaslt.c
               ${CMAKE_SOURCE_DIR}/kernels/cuda.c
-              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c)
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_nvtx.c)
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
@@ -37,6 +38,18 @@ if(PGRUN_WITH_CUDA)
     add_test(NAME nccl/overlap
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_overlap.sh $<TARGET_FILE:overlap_test>)
     set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+      ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
+  endif()
+  # A profiler of its own, which the module's ranges are told to.
+  if(PGRUN_NVTX_INCLUDE)
+    target_compile_definitions(pgrun_fake_cuda PRIVATE PGRUN_WITH_NVTX)
+    target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
+    target_link_libraries(pgrun_fake_cuda PRIVATE ${CMAKE_DL_LIBS})
+    add_library(nvtx_recorder MODULE cuda/nvtx_recorder.c)
+    target_include_directories(nvtx_recorder SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
+    add_test(NAME cuda/ranges COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/ranges.sh $<TARGET_FILE:pgrun>
+                                      $<TARGET_FILE:nvtx_recorder>)
+    set_tests_properties(cuda/ranges PROPERTIES LABELS cuda TIMEOUT 60
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.

@@ -35,7 +35,7 @@ add_test(NAME unit/cuda_host COMMAND cuda_host_test)
 set_tests_properties(unit/cuda_host PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
 
 # Every operation on every kind of device, by one table of cases; skipped where there is none.
-add_executable(device_test unit/device_test.c)
+add_executable(device_test unit/device_test.c unit/device_context.c)
 target_link_libraries(device_test PRIVATE pgrun_core)
 # So is every row of what Megatron-Core's router answered.
 add_executable(router_oracle_test unit/router_oracle_test.c)

@@ -8,6 +8,15 @@ foreach(ranks 1 2 4 8)
                        ENVIRONMENT PGRUN_TEST_TIMEOUT=110 PROCESSORS 2)
 endforeach()
 
+add_executable(packed_test mpi/packed_test.c)
+target_link_libraries(packed_test PRIVATE pgrun_core pgrun_config)
+foreach(ranks 1 2 4 8)
+  add_test(NAME mpi/packed_${ranks}
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh ${ranks} $<TARGET_FILE:packed_test>)
+  set_tests_properties(mpi/packed_${ranks} PROPERTIES LABELS "mpi;workload" TIMEOUT 120
+                       PROCESSORS 2)
+endforeach()
+
 add_executable(layer_test mpi/layer_test.c)
 target_link_libraries(layer_test PRIVATE pgrun_core pgrun_config m)
 add_test(NAME mpi/layer COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:layer_test>)

@@ -18,7 +18,7 @@
 
 #include "fake_cuda.h"
 
-enum { REGIONS = 4096, LANES = 3 };
+enum { REGIONS = 4096, LANES = 3, BLOCKS = 2 };
 
 static long number(const char *name, long otherwise) {
     const char *text = getenv(name);
@@ -145,6 +145,13 @@ static cudaError_t enqueue(task made) {
     return cudaSuccess;
 }
 
+static void tiles_run(const pgr_context_args *args, bool gather, cuda_lane lane) {
+    int64_t bytes = gather ? cuda_gather_bytes(args) : cuda_split_bytes(args);
+    int64_t tile = cuda_context_tile_bytes(bytes, BLOCKS);
+    for (int64_t i = 0; i * tile < bytes; i++)
+        cuda_context_tile(args, gather, bytes, tile, i, lane);
+}
+
 /* In as many lanes as LANES, one after the other. */
 static void task_run(const task *t) {
     for (int64_t i = 0; i < LANES; i++) {
@@ -157,13 +164,8 @@ static void task_run(const task *t) {
             cuda_product(&t->of.epilogue, lane);
         if (t->kind == EPILOGUE)
             cuda_epilogue_apply(&t->of.epilogue, lane);
-        int64_t ranges = t->kind == SPLIT || t->kind == GATHER ? t->of.context.cp : 0;
-        ranges = ranges == 1 ? 1 : t->kind == SPLIT && ranges ? 2 : 2 * ranges;
-        for (int64_t r = 0; r < ranges; r++) {
-            cuda_range range = t->kind == SPLIT ? cuda_split_range(&t->of.context, (int)r)
-                                                : cuda_gather_range(&t->of.context, r);
-            cuda_range_move(&range, lane);
-        }
+        if (t->kind == SPLIT || t->kind == GATHER)
+            tiles_run(&t->of.context, t->kind == GATHER, lane);
     }
     if (t->kind == COPY)
         memcpy(t->of.bytes.dst, t->of.bytes.src, t->of.bytes.bytes);

@@ -240,7 +240,7 @@ describe("a good run", function()
     assert.equal("bf16", rows.mlp.dtype)
     assert.is_true(rows.mlp.verify.tolerance > 1e-3 and rows.mlp.verify.tolerance < 0.1)
   end)
-  for _, example in ipairs({ "padding-function", "router-capacity", "router-groups", "swiglu-bf16" }) do
+  for _, example in ipairs({ "packed", "padding-function", "router-capacity", "router-groups", "swiglu-bf16" }) do
     it("verifies the example " .. example, function()
       local got = run(4, "", "configs/examples/" .. example .. ".lua")
       assert.equal(0, got.status, got.err .. got.out)
@@ -248,6 +248,13 @@ describe("a good run", function()
       assert.equal(example == "router-groups", got.out:find(shape, 1, true) ~= nil, got.out)
     end)
   end
+  it("says how many packed sequences there are, and what padding makes of them", function()
+    local rows, got = rows_of(8, "configs/examples/packed.lua")
+    verified(rows, 8)
+    local shape = rows.context.shape
+    assert.same({ 10, 4096, 4112, 1028 }, { shape.sequences, shape.seq_len, shape.padded, shape.per_rank })
+    assert.is_truthy(got.out:find("10 packed sequences of 4096 tokens padded to 4112, micro batch 1", 1, true))
+  end)
   it("gives one rank's results without any launcher", function()
     local got = shell.pgrun("configs/quickstart-1.lua")
     assert.equal(0, got.status, got.err)

@@ -204,7 +204,6 @@ static void test_not_runnable_is_told_by_name(void **state) {
         {"parallel = { rank_offset = 2 }", "parallel.rank_offset"},
         {"parallel = {}, model = { fp8 = true }", "model.fp8"},
         {"parallel = {}, moe = { pad_to_capacity = true }", "moe.pad_to_capacity"},
-        {"parallel = {}, padding = { packed = { 4 } }", "padding.packed"},
         {"parallel = {}, run = { collectives = { 'all_reduce' } }", "run.collectives"},
         {"parallel = {}, experiment = function() end", "experiment"},
     };
@@ -243,6 +242,9 @@ static void test_runnable(void **state) {
     pgr_spec_free(&spec);
     spec = loaded("return { parallel = { grid = { {'tp', 2}, {'mine', 2}, {'dp'} }, "
                   "views = { expert = { {'ep', 4}, {'edp'} } } } }");
+    assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
+    pgr_spec_free(&spec);
+    spec = loaded("return { parallel = { cp = 2 }, padding = { packed = { 4, 1 } } }");
     assert_int_equal(pgr_spec_runnable(&spec, &error), PGR_OK);
     pgr_spec_free(&spec);
     /* a router that is not run may ask for anything */

@@ -13,6 +13,7 @@
 
 #include "comm.h"
 #include "cuda_body.h"
+#include "cuda_context.h"
 #include "cuda_host.h"
 #include "random.h"
 
@@ -227,9 +228,11 @@ static void test_ranges(void **state) {
                     memset(want, 0xcd, 256);
                     memcpy(want + to, src + from, (size_t)bytes);
                     memset(want + to + bytes, 0, (size_t)zeroed);
-                    cuda_range range = {(char *)src + from, (char *)dst + to, bytes, zeroed};
-                    for (int64_t i = 0; i < 3; i++)
-                        cuda_range_move(&range, (cuda_lane){i, 3});
+                    for (int64_t i = 0; i < 3; i++) {
+                        cuda_lane lane = {i, 3};
+                        cuda_copy_bytes((char *)dst + to, (char *)src + from, bytes, lane);
+                        cuda_zero_bytes((char *)dst + to + bytes, zeroed, lane);
+                    }
                     both_same("range", dst, want, 256);
                 }
     assert_int_equal(cuda_width((char *)src, (char *)src + 16), 16);
@@ -238,17 +241,40 @@ static void test_ranges(void **state) {
     free(src), free(dst), free(want);
 }
 
+/* Up to the end of memory, beyond which the sanitizers see a read or a write. One thread moves four
+ * accesses at once and the rest one by one. */
+static void test_copies(void **state) {
+    (void)state;
+    for (int64_t bytes = 0; bytes < 300; bytes += 1 + bytes / 3)
+        for (int64_t from = 0; from < 16; from++)
+            for (int64_t to = 0; to < 16; to += 5) {
+                uint8_t *src = malloc((size_t)(from + bytes)), *dst = malloc((size_t)(to + bytes));
+                for (int64_t i = 0; i < bytes; i++)
+                    src[from + i] = (uint8_t)(i * 37 + 11);
+                cuda_copy_bytes((char *)dst + to, (char *)src + from, bytes, (cuda_lane){0, 1});
+                if (bytes > 0)
+                    assert_memory_equal(dst + to, src + from, (size_t)bytes);
+                free(src), free(dst);
+            }
+}
+
+/* A launch of a few blocks and threads. */
+static void launch(const pgr_context_args *args, bool gather) {
+    static const int64_t threads = 5;
+    int64_t bytes = gather ? cuda_gather_bytes(args) : cuda_split_bytes(args);
+    int64_t tile = gather ? 48 : 16; /* far less than a launch's, so that tiles begin anywhere */
+    for (int64_t i = 0; i * tile < bytes; i++)
+        for (int64_t lane = 0; lane < threads; lane++)
+            cuda_context_tile(args, gather, bytes, tile, i, (cuda_lane){lane, threads});
+}
+
 static void check_split(pgr_context_args args) {
     int64_t bytes = args.local_rows * args.row_bytes + 32;
     uint8_t *got = poisoned(bytes), *want = poisoned(bytes);
     args.dst = want + 16;
     OK(cpu->ops->context_split(cpu, &args, NULL, &error));
     args.dst = got + 16;
-    for (int chunk = 0; chunk < cuda_context_chunks(&args); chunk++) {
-        cuda_range range = cuda_split_range(&args, chunk);
-        for (int64_t i = 0; i < 5; i++)
-            cuda_range_move(&range, (cuda_lane){i, 5});
-    }
+    launch(&args, false);
     both_same("split", got, want, bytes);
     free(got), free(want);
 }
@@ -263,13 +289,27 @@ static void check_gather(pgr_context_args args) {
     args.dst = want;
     OK(cpu->ops->context_gather(cpu, &args, NULL, &error));
     args.dst = got;
-    for (int64_t i = 0; i < (args.cp == 1 ? 1 : 2 * args.cp); i++) {
-        cuda_range range = cuda_gather_range(&args, i);
-        for (int64_t lane = 0; lane < 5; lane++)
-            cuda_range_move(&range, (cuda_lane){lane, 5});
-    }
+    launch(&args, true);
     both_same("gather", got, want, bytes);
     free(src), free(got), free(want);
+}
+
+/* Every rank's split, in shares of every length, and the gather. */
+static void check_both(pgr_context_args args) {
+    int64_t rows = args.padded / args.cp, bytes = args.seq_len * args.row_bytes;
+    uint8_t *src = poisoned(bytes);
+    for (int64_t at = 0; at < bytes; at++)
+        src[at] = (uint8_t)(1 + at * 131 % 251);
+    args.src = src;
+    for (args.cp_rank = 0; args.cp_rank < args.cp; args.cp_rank++)
+        for (int64_t share = 1; share <= rows; share += 2 + share / 8)
+            for (int64_t begin = 0; begin < rows; begin += share) {
+                args.local_begin = begin;
+                args.local_rows = begin + share < rows ? share : rows - begin;
+                check_split(args);
+            }
+    check_gather(args);
+    free(src);
 }
 
 static void test_context(void **state) {
@@ -283,21 +323,48 @@ static void test_context(void **state) {
                                      .seq_len = cases[i][0],
                                      .padded = cases[i][1],
                                      .cp = cases[i][2]};
-            int64_t rows = args.padded / args.cp;
-            uint8_t *src = poisoned(args.seq_len * args.row_bytes);
-            for (int64_t at = 0; at < args.seq_len * args.row_bytes; at++)
-                src[at] = (uint8_t)(1 + at * 131 % 251);
-            args.src = src;
-            for (args.cp_rank = 0; args.cp_rank < args.cp; args.cp_rank++)
-                for (int64_t share = 1; share <= rows; share += 2)
-                    for (int64_t begin = 0; begin < rows; begin += share) {
-                        args.local_begin = begin;
-                        args.local_rows = begin + share < rows ? share : rows - begin;
-                        check_split(args);
-                    }
-            check_gather(args);
-            free(src);
+            check_both(args);
         }
+}
+
+/* Packed sequences of few tokens or many, of which some are empty, which a map of tokens never has
+ * but which the kernels must stand; the last has more padding than it needs. */
+static void test_packed(void **state) {
+    (void)state;
+    static const int64_t row_bytes[] = {1, 7, 16, 24, 100};
+    uint64_t draws = 7;
+    for (int i = 0; i < 200; i++) {
+        int64_t real[10] = {0}, padded[10] = {0}, cp = 1 + i % 4;
+        int64_t sequences = 1 + i % 9, chunks = cp > 1 ? 2 * cp : 1;
+        for (int64_t j = 0; j < sequences; j++) {
+            draws = draws * 6364136223846793005u + 1442695040888963407u;
+            int64_t length = (int64_t)(draws >> 33) % (j % 3 ? 20 : 3);
+            int64_t whole = (length + chunks - 1) / chunks * chunks;
+            real[j + 1] = real[j] + length;
+            padded[j + 1] = padded[j] + whole + (j == sequences - 1 ? chunks * (i % 3) : 0);
+        }
+        pgr_context_args args = {.row_bytes = row_bytes[i % 5],
+                                 .seq_len = real[sequences],
+                                 .padded = padded[sequences],
+                                 .cp = cp,
+                                 .sequences = sequences,
+                                 .cu_seqlens = real,
+                                 .cu_padded = padded};
+        check_both(args);
+    }
+}
+
+/* Tiles are whole accesses, cover what there is, and are as many as there are blocks or more. */
+static void test_tiles(void **state) {
+    (void)state;
+    assert_int_equal(cuda_context_tile_bytes(1, 1056), 4096);
+    assert_int_equal(cuda_context_tile_bytes((int64_t)1 << 40, 1056), 65536);
+    for (int64_t bytes = 1; bytes < (int64_t)1 << 34; bytes = bytes * 3 + 5) {
+        int64_t tile = cuda_context_tile_bytes(bytes, 1056);
+        assert_int_equal(tile % 16, 0);
+        assert_true(tile == 4096 || bytes / tile <= 1056 || tile == 65536);
+        assert_true(tile == 4096 || bytes / tile >= 1000);
+    }
 }
 
 /* The epilogue against the CPU's whole linear layer: the product is of one term, which is exact, so
@@ -380,11 +447,12 @@ static int close_cpu(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts),    cmocka_unit_test(test_index),
-        cmocka_unit_test(test_small),    cmocka_unit_test(test_driver_text),
-        cmocka_unit_test(test_fill),     cmocka_unit_test(test_add_bias),
-        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_context),
-        cmocka_unit_test(test_epilogue),
+        cmocka_unit_test(test_facts),  cmocka_unit_test(test_index),
+        cmocka_unit_test(test_small),  cmocka_unit_test(test_driver_text),
+        cmocka_unit_test(test_fill),   cmocka_unit_test(test_add_bias),
+        cmocka_unit_test(test_ranges), cmocka_unit_test(test_context),
+        cmocka_unit_test(test_copies), cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_tiles),  cmocka_unit_test(test_epilogue),
     };
     return cmocka_run_group_tests_name("cuda_host", tests, open_cpu, close_cpu);
 }

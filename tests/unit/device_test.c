@@ -10,26 +10,20 @@
 
 #include "bf16.h"
 #include "comm.h"
+#include "device_check.h"
 #include "random.h"
 
-enum { SKIPPED = 77, POISON = 0xcd };
+enum { SKIPPED = 77 };
 
-static pgr_device *device, *cpu;
-static pgr_stream *stream;
-static pgr_error error;
-static int failures, skips;
-static bool quick;
+pgr_device *device;
+pgr_stream *stream;
+pgr_error error;
+int failures;
+bool quick;
+static pgr_device *cpu;
+static int skips;
 
-#define FAIL(...)                                                                                  \
-    do {                                                                                           \
-        printf("FAIL %s:%d: ", __func__, __LINE__);                                                \
-        printf(__VA_ARGS__);                                                                       \
-        printf("\n");                                                                              \
-        failures++;                                                                                \
-    } while (0)
-
-/* An error ends the case; "not there yet" is a skip that is printed. */
-static bool worked(pgr_status status, const char *what) {
+bool worked(pgr_status status, const char *what) {
     if (status == PGR_UNSUPPORTED && strstr(error.message, " yet")) {
         printf("skipped: %s\n", error.message);
         skips++;
@@ -41,14 +35,13 @@ static bool worked(pgr_status status, const char *what) {
 
 /* ---- memory of the host and of the device -------------------------------------------------- */
 
-static void *host(int64_t bytes) {
+void *host(int64_t bytes) {
     void *memory = malloc((size_t)bytes + 1);
     memset(memory, POISON, (size_t)bytes + 1);
     return memory;
 }
 
-/* Device memory, poisoned, with `data` (or NULL) copied to it. */
-static void *on_device(const void *data, int64_t bytes) {
+void *on_device(const void *data, int64_t bytes) {
     void *memory = NULL;
     pgr_status status = device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &memory, &error);
     if (status == PGR_OK)
@@ -66,7 +59,7 @@ static void *on_device(const void *data, int64_t bytes) {
     return memory;
 }
 
-static void *to_host(const void *memory, int64_t bytes) {
+void *to_host(const void *memory, int64_t bytes) {
     void *copy = host(bytes);
     pgr_status status = device->ops->copy(device, copy, memory, bytes, stream, &error);
     if (status == PGR_OK)
@@ -76,12 +69,11 @@ static void *to_host(const void *memory, int64_t bytes) {
     return copy;
 }
 
-static void drop(void *memory) {
+void drop(void *memory) {
     device->ops->free(device, PGR_MEMORY_DEVICE, memory);
 }
 
-/* Compares device memory with `want`, which it frees, as it does the device memory. */
-static void expect(const char *what, void *memory, void *want, int64_t bytes) {
+void expect(const char *what, void *memory, void *want, int64_t bytes) {
     uint8_t *got = to_host(memory, bytes), *expected = want;
     for (int64_t i = 0; i < bytes; i++)
         if (got[i] != expected[i]) {
@@ -175,71 +167,6 @@ static void test_bias(pgr_dtype dtype) {
         expect("add_bias", y, want, rows * ld * size);
         drop(bias), free(add);
     }
-}
-
-/* ---- context ------------------------------------------------------------------------------- */
-
-typedef struct context_case {
-    int64_t seq_len, padded, cp, row_bytes, share;
-} context_case;
-
-static int64_t place(const context_case *c, int64_t rank, int64_t local) {
-    if (c->cp == 1)
-        return local;
-    int64_t chunk = c->padded / (2 * c->cp);
-    return local < chunk ? rank * chunk + local : (2 * c->cp - 1 - rank) * chunk + local - chunk;
-}
-
-/* Both ways, from and to places that are `skew` bytes off. */
-static void run_context(const context_case *c, int64_t skew) {
-    int64_t rows = c->padded / c->cp, whole = c->seq_len * c->row_bytes;
-    int64_t bytes = c->padded * c->row_bytes + skew;
-    uint8_t *sequence = host(whole), *want = host(bytes);
-    for (int64_t i = 0; i < whole; i++)
-        sequence[i] = (uint8_t)(1 + i * 131 % 251);
-    for (int64_t at = 0; at < c->padded; at++) {
-        int64_t global = place(c, at / rows, at % rows);
-        for (int64_t b = 0; b < c->row_bytes; b++)
-            want[skew + at * c->row_bytes + b] =
-                global < c->seq_len ? sequence[global * c->row_bytes + b] : 0;
-    }
-    uint8_t *src = on_device(sequence, whole), *local = on_device(NULL, bytes);
-    uint8_t *back = on_device(NULL, whole);
-    for (int64_t rank = 0; rank < c->cp; rank++)
-        for (int64_t begin = 0; begin < rows; begin += c->share) {
-            int64_t count = begin + c->share < rows ? c->share : rows - begin;
-            pgr_context_args args = {
-                src,          local + skew + (rank * rows + begin) * c->row_bytes,
-                c->row_bytes, c->seq_len,
-                c->padded,    c->cp,
-                rank,         begin,
-                count};
-            worked(device->ops->context_split(device, &args, stream, &error), "context_split");
-        }
-    pgr_context_args args = {.src = local + skew,
-                             .dst = back,
-                             .row_bytes = c->row_bytes,
-                             .seq_len = c->seq_len,
-                             .padded = c->padded,
-                             .cp = c->cp};
-    worked(device->ops->context_gather(device, &args, stream, &error), "context_gather");
-    expect("context_gather", back, sequence, whole);
-    expect("context_split", local, want, bytes);
-    drop(src);
-}
-
-static void test_context(void) {
-    static const context_case cases[] = {
-        {8, 8, 1, 64, 8},           {5, 7, 1, 7, 3},
-        {8, 8, 2, 16, 1},           {5, 8, 2, 7, 3},
-        {1, 16, 4, 1, 2},           {13, 48, 3, 24, 5},
-        {63, 64, 8, 100, 3},        {0, 16, 4, 8, 4},
-        {9, 16, 4, 4096, 4},        {1021, 1024, 4, 8192, 256},
-        {1000, 1024, 2, 2050, 100},
-    };
-    for (size_t i = 0; i < (quick ? 2 : sizeof cases / sizeof *cases); i++)
-        for (int64_t skew = 0; skew < 16; skew += 1 + skew * 3)
-            run_context(&cases[i], skew);
 }
 
 /* ---- linear -------------------------------------------------------------------------------- */
@@ -493,6 +420,10 @@ static void test_refusals(void) {
         .src = one, .dst = one, .row_bytes = 1, .seq_len = 5, .padded = 6, .cp = 2};
     if (device->ops->context_split(device, &context, stream, &error) != PGR_INTERNAL)
         FAIL("6 rows split over cp = 2");
+    context.padded = 8;
+    context.sequences = 1;
+    if (device->ops->context_gather(device, &context, stream, &error) != PGR_INTERNAL)
+        FAIL("packed sequences without cu_seqlens");
     drop(one);
 }
 
@@ -527,54 +458,11 @@ static void large_fill(void) {
     drop(memory);
 }
 
-/* Rows of 1 MiB, more than 2^32 bytes of them, split over cp = 2 and back: their first bytes. */
-static void large_context(void) {
-    enum { ROWS = 4099, PADDED = 4100, ROW = 1 << 20 };
-    void *src = NULL, *local = NULL;
-    int64_t bytes = (int64_t)PADDED * ROW;
-    if (worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &src, &error), "4 GiB") &&
-        worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &local, &error), "4 GiB")) {
-        pgr_context_args args = {.src = src,
-                                 .row_bytes = ROW,
-                                 .seq_len = ROWS,
-                                 .padded = PADDED,
-                                 .cp = 2,
-                                 .local_rows = PADDED / 2};
-        for (int row = 0; row < ROWS; row++)
-            worked(device->ops->set(device, (char *)src + (int64_t)row * ROW, (uint8_t)(row % 251),
-                                    64, stream, &error),
-                   "set");
-        for (args.cp_rank = 0; args.cp_rank < 2; args.cp_rank++) {
-            args.dst = (char *)local + args.cp_rank * (PADDED / 2) * ROW;
-            worked(device->ops->context_split(device, &args, stream, &error), "a large split");
-        }
-        context_case as = {ROWS, PADDED, 2, ROW, 1};
-        for (int64_t at = 0; at < PADDED; at++) {
-            int64_t global = place(&as, at / (PADDED / 2), at % (PADDED / 2));
-            uint8_t *got = to_host((char *)local + at * ROW, 1);
-            if (*got != (global < ROWS ? global % 251 : 0))
-                FAIL("row %lld of a large split is %u", (long long)at, *got);
-            free(got);
-        }
-        worked(device->ops->set(device, src, POISON, bytes, stream, &error), "set");
-        args.src = local;
-        args.dst = src;
-        worked(device->ops->context_gather(device, &args, stream, &error), "a large gather");
-        uint8_t *last = to_host((char *)src + (int64_t)(ROWS - 1) * ROW, 1);
-        if (*last != (ROWS - 1) % 251)
-            FAIL("the last row of a large gather is %u", *last);
-        free(last);
-    }
-    if (src)
-        drop(src);
-    if (local)
-        drop(local);
-}
-
 static void test_large(void) {
     if (getenv("PGRUN_TEST_LARGE")) {
         large_fill();
-        large_context();
+        large_context(false);
+        large_context(true);
         return;
     }
     printf("skipped: more than 2^31 elements (9 GiB; PGRUN_TEST_LARGE=1 runs them)\n");
@@ -633,6 +521,7 @@ int main(int count, char **words) {
         test_router(dtype);
     }
     test_context();
+    test_packed();
     test_linear();
     test_batch();
     test_tf32();

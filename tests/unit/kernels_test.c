@@ -313,11 +313,15 @@ static void check_context(int64_t seq_len, int64_t padded, int64_t cp, int64_t r
     for (int64_t rank = 0; rank < cp; rank++) {
         for (int64_t begin = 0; begin < rows; begin += share) {
             int64_t count = begin + share < rows ? share : rows - begin;
-            pgr_context_args args = {src,       local + (rank * rows + begin) * row_bytes,
-                                     row_bytes, seq_len,
-                                     padded,    cp,
-                                     rank,      begin,
-                                     count};
+            pgr_context_args args = {.src = src,
+                                     .dst = local + (rank * rows + begin) * row_bytes,
+                                     .row_bytes = row_bytes,
+                                     .seq_len = seq_len,
+                                     .padded = padded,
+                                     .cp = cp,
+                                     .cp_rank = rank,
+                                     .local_begin = begin,
+                                     .local_rows = count};
             OK(device->ops->context_split(device, &args, NULL, &error));
         }
         for (int64_t r = 0; r < rows; r++) {
@@ -358,6 +362,43 @@ static void test_context_refuses(void **state) {
     args.local_begin = 3;
     args.local_rows = 2;
     assert_int_equal(device->ops->context_split(device, &args, NULL, &error), PGR_INTERNAL);
+}
+
+/* Packed sequences whose sums are not what the rows say, or which cannot be cut into chunks. */
+static void test_context_refuses_packed(void **state) {
+    (void)state;
+    static const int64_t real[] = {0, 3, 5}, good[] = {0, 4, 8};
+    static const int64_t wrong[][3] = {{0, 4, 12}, {4, 4, 8}, {0, 6, 8}, {0, 2, 8}, {0, 8, 8}};
+    char rows[64] = {0}, out[64];
+    pgr_context_args args = {.src = rows,
+                             .dst = out,
+                             .row_bytes = 1,
+                             .seq_len = 5,
+                             .padded = 8,
+                             .cp = 2,
+                             .local_rows = 4,
+                             .sequences = 2,
+                             .cu_seqlens = real,
+                             .cu_padded = good};
+    OK(device->ops->context_split(device, &args, NULL, &error));
+    OK(device->ops->context_gather(device, &args, NULL, &error));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        args.cu_padded = wrong[i];
+        assert_int_equal(device->ops->context_split(device, &args, NULL, &error), PGR_INTERNAL);
+        assert_int_equal(device->ops->context_gather(device, &args, NULL, &error), PGR_INTERNAL);
+    }
+    args.cu_padded = NULL;
+    assert_int_equal(device->ops->context_split(device, &args, NULL, &error), PGR_INTERNAL);
+    args.cu_padded = good;
+    args.sequences = 0; /* the arrays of nothing */
+    assert_int_equal(device->ops->context_split(device, &args, NULL, &error), PGR_INTERNAL);
+}
+
+/* Nobody listens; they do nothing, but are there. */
+static void test_ranges(void **state) {
+    (void)state;
+    device->ops->range_begin(device, "one");
+    device->ops->range_end(device);
 }
 
 /* ---- memory, streams, events --------------------------------------------------------------- */
@@ -432,13 +473,22 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_philox_vectors), cmocka_unit_test(test_random_range),
-        cmocka_unit_test(test_fill),           cmocka_unit_test(test_bf16_rounding),
-        cmocka_unit_test(test_linear),         cmocka_unit_test(test_linear_panels),
-        cmocka_unit_test(test_linear_large),   cmocka_unit_test(test_linear_nan),
-        cmocka_unit_test(test_linear_refuses), cmocka_unit_test(test_add_bias),
-        cmocka_unit_test(test_context),        cmocka_unit_test(test_context_refuses),
-        cmocka_unit_test(test_memory),         cmocka_unit_test(test_events),
+        cmocka_unit_test(test_philox_vectors),
+        cmocka_unit_test(test_random_range),
+        cmocka_unit_test(test_fill),
+        cmocka_unit_test(test_bf16_rounding),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_linear_panels),
+        cmocka_unit_test(test_linear_large),
+        cmocka_unit_test(test_linear_nan),
+        cmocka_unit_test(test_linear_refuses),
+        cmocka_unit_test(test_add_bias),
+        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_context_refuses),
+        cmocka_unit_test(test_context_refuses_packed),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_events),
         cmocka_unit_test(test_module),
     };
     return cmocka_run_group_tests_name("kernels", tests, open_device, close_device);

@@ -1,5 +1,6 @@
 /* padding_test.c - the padding rule against every recorded answer of Megatron-Core's get_padding,
  * and what it refuses. */
+#include "check.h"
 #include "spec.h"
 
 #include <setjmp.h>
@@ -141,6 +142,106 @@ static void overflow_is_a_limit(void **state) {
     refused(lengthy, PGR_LIMIT, "63 bits");
 }
 
+/* ---- packed sequences ---------------------------------------------------------------------- */
+
+enum { MOST = 9 };
+
+/* Four sequences at cp = 2 and tp = 3: each to a multiple of 4, all to one of 12, by the last. */
+static void packed_by_hand(void **state) {
+    (void)state;
+    static const int64_t lengths[] = {5, 1, 8, 3}, real[] = {0, 5, 6, 14, 17};
+    static const int64_t padded[] = {0, 8, 12, 20, 24}, with_tp[] = {0, 8, 12, 20, 24};
+    static const int64_t wide[] = {0, 8, 12, 20, 40}, plain_sums[] = {0, 5, 6, 14, 17};
+    pgr_packed_args args = {lengths, 4, 2, 3, false};
+    int64_t cu[5], cu_padded[5], longest;
+    assert_int_equal(pgr_padding_packed(&args, cu, cu_padded, &longest, NULL), PGR_OK);
+    assert_memory_equal(cu, real, sizeof real);
+    assert_memory_equal(cu_padded, padded, sizeof padded);
+    assert_int_equal(longest, 8);
+    args.sequence_parallel = true; /* 24 is a multiple of 12 */
+    assert_int_equal(pgr_padding_packed(&args, cu, cu_padded, &longest, NULL), PGR_OK);
+    assert_memory_equal(cu_padded, with_tp, sizeof with_tp);
+    args.tp = 10; /* lcm(4, 20): the last takes 16 more */
+    assert_int_equal(pgr_padding_packed(&args, cu, cu_padded, &longest, NULL), PGR_OK);
+    assert_memory_equal(cu_padded, wide, sizeof wide);
+    assert_int_equal(longest, 20);
+    args = (pgr_packed_args){lengths, 4, 1, 4, false}; /* nothing to split */
+    assert_int_equal(pgr_padding_packed(&args, cu, cu_padded, &longest, NULL), PGR_OK);
+    assert_memory_equal(cu_padded, plain_sums, sizeof plain_sums);
+    assert_int_equal(longest, 8);
+}
+
+static uint64_t draws = 5;
+
+static int64_t between(int64_t low, int64_t high) {
+    draws = draws * 6364136223846793005u + 1442695040888963407u;
+    return low + (int64_t)((draws >> 33) % (uint64_t)(high - low + 1));
+}
+
+/* Counted up one by one, and the same tokens as `pgrun check` reckons with. */
+static void packed_by_counting(void **state) {
+    (void)state;
+    for (int i = 0; i < 2000; i++) {
+        int64_t lengths[MOST], cu[MOST + 1], cu_padded[MOST + 1], longest, most = 0;
+        pgr_packed_args args = {lengths, between(1, MOST), between(1, 8), between(1, 8),
+                                between(0, 1)};
+        int64_t chunks = args.cp > 1 ? 2 * args.cp : 1,
+                shares = args.sequence_parallel ? args.tp : 1;
+        for (int64_t j = 0; j < args.sequences; j++)
+            lengths[j] = between(0, 3) ? between(1, 100) : 1;
+        assert_int_equal(pgr_padding_packed(&args, cu, cu_padded, &longest, NULL), PGR_OK);
+        int64_t real = 0, padded = 0;
+        for (int64_t j = 0; j < args.sequences; j++) {
+            assert_int_equal(cu[j], real);
+            assert_int_equal(cu_padded[j], padded);
+            int64_t whole = lengths[j];
+            while (whole % chunks)
+                whole++;
+            while (j == args.sequences - 1 && (padded + whole) % (shares * args.cp))
+                whole += chunks;
+            most = whole > most ? whole : most;
+            real += lengths[j];
+            padded += whole;
+        }
+        assert_int_equal(cu[args.sequences], real);
+        assert_int_equal(cu_padded[args.sequences], padded);
+        assert_int_equal(longest, most);
+        pgr_spec spec;
+        pgr_spec_init(&spec);
+        spec.parallel.cp = args.cp;
+        spec.parallel.tp = args.tp;
+        spec.parallel.sequence_parallel = args.sequence_parallel;
+        spec.padding.packed = (pgr_list){args.sequences, lengths};
+        assert_int_equal(pgr_check_tokens(&spec), padded);
+        spec.padding.packed = (pgr_list){0};
+        pgr_spec_free(&spec);
+    }
+}
+
+static void packed_refused(pgr_packed_args args, pgr_status status, const char *part) {
+    int64_t sums[8] = {7, 7, 7, 7, 7, 7, 7, 7}, longest = 7;
+    pgr_error error = {0};
+    assert_int_equal(pgr_padding_packed(&args, sums, sums + 4, &longest, &error), status);
+    if (strstr(error.message, part) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", part, error.message);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(sums[i], 7);
+    assert_int_equal(longest, 7);
+}
+
+static void packed_refusals(void **state) {
+    (void)state;
+    static const int64_t empty[] = {4, 0, 4}, vast[] = {INT64_MAX - 4, 3, 2}, one[] = {INT64_MAX};
+    packed_refused((pgr_packed_args){empty, 3, 2, 1, false}, PGR_INVALID,
+                   "packed sequence 2 of 3 has 0 tokens");
+    packed_refused((pgr_packed_args){empty, 0, 2, 1, false}, PGR_INVALID, "0 packed sequences");
+    packed_refused((pgr_packed_args){empty, 1, 0, 1, false}, PGR_INVALID, "cp = 0");
+    packed_refused((pgr_packed_args){vast, 3, 1, 1, false}, PGR_LIMIT, "63 bits");
+    packed_refused((pgr_packed_args){one, 1, 2, 1, false}, PGR_LIMIT, "63 bits");
+    packed_refused((pgr_packed_args){empty, 1, INT64_MAX / 2 + 1, 1, false}, PGR_LIMIT, "63 bits");
+    packed_refused((pgr_packed_args){empty, 1, INT64_MAX / 4, 8, true}, PGR_LIMIT, "63 bits");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_oracle_row),
@@ -148,6 +249,9 @@ int main(void) {
         cmocka_unit_test(arguments_come_from_the_spec),
         cmocka_unit_test(refusals_have_the_values),
         cmocka_unit_test(overflow_is_a_limit),
+        cmocka_unit_test(packed_by_hand),
+        cmocka_unit_test(packed_by_counting),
+        cmocka_unit_test(packed_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@
 #include "layer.h"
 #include "verify.h"
 
-enum { LAYOUTS = 400, MICRO_BATCHES = 3 };
+enum { LAYOUTS = 400, MICRO_BATCHES = 3, MOST_PACKED = 7 };
 
 /* ---- random layouts ------------------------------------------------------------------------ */
 
@@ -34,7 +34,8 @@ typedef struct layout {
     pgr_plan plan;
     int64_t sizes[AXES], strides[AXES], world;
     int64_t seq_len, padded, batch;
-    bool shares; /* sequence parallelism */
+    int64_t sequences, lengths[MOST_PACKED], paddeds[MOST_PACKED]; /* packed; 0: one sequence */
+    bool shares;                                                   /* sequence parallelism */
 } layout;
 
 static int64_t gcd(int64_t a, int64_t b) {
@@ -94,6 +95,28 @@ static void draw_padding(layout *l) {
         l->padded++;
 }
 
+/* A few lengths, some of one token: each padded to its chunks, the last one to the whole. */
+static void draw_packed(layout *l) {
+    int64_t chunks = l->sizes[CP] > 1 ? 2 * l->sizes[CP] : 1;
+    l->sequences = between(1, MOST_PACKED);
+    l->spec.padding.packed.items = malloc((size_t)l->sequences * sizeof(int64_t));
+    l->spec.padding.packed.count = l->sequences;
+    l->seq_len = l->padded = 0;
+    for (int64_t i = 0; i < l->sequences; i++) {
+        l->lengths[i] = between(0, 2) ? between(1, 40) : 1;
+        l->spec.padding.packed.items[i] = l->lengths[i];
+        l->paddeds[i] = l->lengths[i];
+        while (l->paddeds[i] % chunks)
+            l->paddeds[i]++;
+        l->seq_len += l->lengths[i];
+        l->padded += l->paddeds[i];
+    }
+    for (; l->padded % split_multiple(l); l->padded++)
+        l->paddeds[l->sequences - 1]++;
+    /* what the config says of one sequence is not for packed ones */
+    l->spec.model.seq_len = between(0, 1) ? PGR_NIL : 12345;
+}
+
 static layout draw_layout(void) {
     layout l;
     memset(&l, 0, sizeof l);
@@ -110,6 +133,8 @@ static layout draw_layout(void) {
     l.spec.parallel.expert_view = false;
     l.spec.parallel.sequence_parallel = l.shares;
     l.spec.model.seq_len = l.seq_len;
+    if (between(0, 2) == 0)
+        draw_packed(&l);
     l.spec.model.micro_batch = l.batch;
     pgr_error error;
     if (pgr_plan_create(&l.spec, l.world, &l.plan, &error))
@@ -139,50 +164,84 @@ static pgr_tokens tokens_of(const layout *l, int64_t rank, bool scattered) {
 
 /* ---- the map, as lists --------------------------------------------------------------------- */
 
-/* The positions that a rank holds, in its order; the count is returned. The sequence is cut into
- * chunks, the chunks are dealt out, and what a rank got is cut again for its tp ranks. */
-static int64_t held_positions(const layout *l, const int64_t at[AXES], bool scattered,
-                              int64_t *out) {
-    int64_t cp = l->sizes[CP], count = 0;
-    int64_t dealt[2048];
-    assert_true(l->padded <= 2048);
-    int64_t chunks[2] = {at[CP], 2 * cp - 1 - at[CP]};
-    int64_t length = cp == 1 ? l->padded : l->padded / (2 * cp);
+/* Appends what a rank of cp gets of one sequence, `padded` long: it is cut into chunks, and the
+ * chunks are dealt out. out: each position's token, counted from `first`; -1 for padding; begins:
+ * whether a chunk begins there. */
+static int64_t deal(const layout *l, int64_t cp_rank, int64_t first, int64_t length, int64_t padded,
+                    int64_t count, int64_t *out, bool *begins) {
+    int64_t cp = l->sizes[CP], chunks[2] = {cp_rank, 2 * cp - 1 - cp_rank};
+    int64_t rows = cp == 1 ? padded : padded / (2 * cp);
     for (int half = 0; half < (cp == 1 ? 1 : 2); half++)
-        for (int64_t i = 0; i < length; i++)
-            dealt[count++] = chunks[half] * length + i;
-    if (!l->shares || !scattered) {
-        memcpy(out, dealt, (size_t)count * sizeof *out);
-        return count;
-    }
-    assert_int_equal(count % l->sizes[TP], 0);
-    count /= l->sizes[TP];
-    memcpy(out, dealt + at[TP] * count, (size_t)count * sizeof *out);
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t position = chunks[half] * rows + i;
+            begins[count] = i == 0;
+            out[count++] = position < length ? first + position : -1;
+        }
     return count;
 }
 
-/* The id that DESIGN.md gives to sample `i` of dp rank `d` in micro batch `m` at a position. */
-static int64_t wanted_id(const layout *l, int64_t m, int64_t d, int64_t i, int64_t position) {
+/* The tokens of a sample that a rank holds, in its order, -1 for padding; the count is returned.
+ * What a rank got of each sequence is joined, and cut again for its tp ranks. */
+static int64_t held_tokens(const layout *l, const int64_t at[AXES], bool scattered, int64_t *out,
+                           bool *begins) {
+    int64_t count = 0, first = 0, dealt[2048];
+    bool marks[2048];
+    assert_true(l->padded <= 2048);
+    for (int64_t i = 0; i < l->sequences; first += l->lengths[i++])
+        count = deal(l, at[CP], first, l->lengths[i], l->paddeds[i], count, dealt, marks);
+    if (l->sequences == 0)
+        count = deal(l, at[CP], 0, l->seq_len, l->padded, 0, dealt, marks);
+    int64_t shares = l->shares && scattered ? l->sizes[TP] : 1;
+    assert_int_equal(count % shares, 0);
+    count /= shares;
+    int64_t own = shares > 1 ? at[TP] * count : 0;
+    memcpy(out, dealt + own, (size_t)count * sizeof *out);
+    memcpy(begins, marks + own, (size_t)count * sizeof *begins);
+    return count;
+}
+
+/* The id that DESIGN.md gives to a token of sample `i` of dp rank `d` in micro batch `m`. */
+static int64_t wanted_id(const layout *l, int64_t m, int64_t d, int64_t i, int64_t token) {
     int64_t sample = (m * l->sizes[DP] + d) * l->batch + i;
-    return position < l->seq_len ? sample * l->seq_len + position : -1;
+    return token < 0 ? -1 : sample * l->seq_len + token;
+}
+
+/* Runs are of neighbours, or all padding, and end where they must. */
+static void compare_runs(const pgr_tokens *tokens, const int64_t *held) {
+    int64_t token;
+    for (int64_t p = 0, run; p < tokens->positions; p += run) {
+        run = pgr_tokens_run(tokens, p, &token);
+        assert_true(run >= 1 && p + run <= tokens->positions);
+        for (int64_t i = 0; i < run; i++)
+            assert_int_equal(held[p + i], token < 0 ? -1 : token + i);
+        int64_t rest, middle = p + run / 2;
+        assert_int_equal(pgr_tokens_run(tokens, middle, &rest), run - run / 2);
+        assert_int_equal(rest, token < 0 ? -1 : token + run / 2);
+    }
 }
 
 static void compare_rank(const layout *l, int64_t rank, bool scattered) {
     int64_t at[AXES], held[2048];
+    bool begins[2048];
     coordinates(l, rank, at);
     assert_int_equal(rank_of(l, at), rank);
     pgr_tokens tokens = tokens_of(l, rank, scattered);
-    int64_t count = held_positions(l, at, scattered, held);
+    int64_t count = held_tokens(l, at, scattered, held, begins);
     assert_int_equal(tokens.seq_len, l->seq_len);
     assert_int_equal(tokens.padded, l->padded);
     assert_int_equal(tokens.positions, count);
     assert_int_equal(tokens.rows, count * l->batch);
-    for (int64_t p = 0; p < count; p++)
-        assert_int_equal(pgr_tokens_position(&tokens, p), held[p]);
-    for (int64_t m = 0; m < MICRO_BATCHES; m++)
-        for (int64_t row = 0; row < tokens.rows; row++)
-            assert_int_equal(pgr_tokens_id(&tokens, m, row),
-                             wanted_id(l, m, at[DP], row % l->batch, held[row / l->batch]));
+    compare_runs(&tokens, held);
+    int64_t *ids = malloc((size_t)tokens.rows * sizeof *ids);
+    for (int64_t m = 0; m < MICRO_BATCHES; m++) {
+        pgr_tokens_ids(&tokens, m, ids);
+        for (int64_t row = 0; row < tokens.rows; row++) {
+            int64_t id = wanted_id(l, m, at[DP], row % l->batch, held[row / l->batch]);
+            assert_int_equal(pgr_tokens_id(&tokens, m, row), id);
+            assert_int_equal(ids[row], id);
+        }
+    }
+    free(ids);
 }
 
 static void test_rows(void **state) {
@@ -402,21 +461,24 @@ static void test_sample_limits(void **state) {
     assert_memory_not_equal(samples, other, sizeof samples);
 }
 
-/* Both sides of every place where another chunk or the padding begins. */
+/* Both sides of every place where another chunk or the padding begins; of three such places where
+ * there are more, as packed sequences have. */
 static void check_boundaries(const layout *l, int64_t rank, const int64_t *rows, int found) {
-    int64_t at[AXES], held[2048];
+    int64_t at[AXES], held[2048], places = 0, seen = 0;
+    bool begins[2048];
     coordinates(l, rank, at);
-    int64_t count = held_positions(l, at, true, held);
+    int64_t count = held_tokens(l, at, true, held, begins);
     assert_true(sampled(rows, found, 0));
     assert_true(sampled(rows, found, count * l->batch - 1));
     for (int64_t p = 1; p < count; p++) {
-        int64_t cp = pgr_plan_axis_size(&l->plan, "cp"), chunk = l->padded / (2 * cp);
-        bool chunk_begins = cp > 1 && held[p] / chunk != held[p - 1] / chunk;
-        if (!chunk_begins && (held[p] >= l->seq_len) == (held[p - 1] >= l->seq_len))
+        if (!begins[p] && (held[p] < 0) == (held[p - 1] < 0))
             continue;
-        assert_true(sampled(rows, found, p * l->batch - 1)); /* the last row before */
-        assert_true(sampled(rows, found, p * l->batch));     /* the first row behind */
+        places++;
+        /* the last row before, and the first row behind */
+        seen += sampled(rows, found, p * l->batch - 1) && sampled(rows, found, p * l->batch);
     }
+    assert_true(places <= 3 || l->sequences > 0);
+    assert_true(seen == places || (places > 3 && seen >= 3));
 }
 
 static void test_sample_rows(void **state) {
