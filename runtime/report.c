@@ -359,7 +359,7 @@ static pgr_status report_world(pgr_report *report, const pgr_job *job, int width
                                const pgr_setup *setup, pgr_error *error) {
     say(report, "   %-*s %5lld %7d ", width, "(all ranks)", (long long)job->size, 1);
     say_setup(report, setup);
-    say(report, "what the communicators below share: %s\n", job->comm_name);
+    say(report, "shared by the communicators below\n");
     row line = {.used = 0};
     put(&line, "{");
     put_string(&line, "workload", "world");

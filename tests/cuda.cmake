@@ -17,7 +17,7 @@ if(PGRUN_WITH_CUDA)
     target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NCCL_INCLUDE})
     # NCCL as of 2.28 and, with less in it, as of 2.18.
     foreach(version 22809 21805)
-      add_library(nccl_fake_${version} MODULE fake/nccl_fake.c)
+      add_library(nccl_fake_${version} MODULE fake/nccl_fake.c fake/nccl_fake_data.c)
       target_compile_definitions(nccl_fake_${version} PRIVATE NCCL_FAKE_VERSION=${version})
       target_include_directories(nccl_fake_${version} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
                                  ${PGRUN_NCCL_INCLUDE})
