@@ -37,6 +37,7 @@ struct pgr_groups {
     pgr_request request;
     pgr_identity *sent, *identities; /* buffers of comm */
     pgr_exact_sums *sums;            /* a buffer of comm */
+    pgr_stream *stream;              /* of a communicator that was given up */
 };
 
 /* Groups that were given up while an operation was under way: the backend may still write into
@@ -560,6 +561,7 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (job->comm_ops && job->comm_ops->leave)
         job->comm_ops->leave(job, true, NULL);
     if (groups->comm) {
+        groups->stream = groups->comm->stream;
         if (!under_way) {
             buffers_free(groups);
             stream_close(groups->comm);

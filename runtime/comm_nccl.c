@@ -460,6 +460,7 @@ static void comm_free(pgr_nccl_comm *comm) {
     pgr_nccl_buffers_free(comm);
     pendings_free(device, comm->pending);
     pendings_free(device, comm->spare);
+    free(comm->lost);
     if (comm->token)
         device->ops->free(device, PGR_MEMORY_DEVICE, comm->token);
     free(comm);
@@ -476,19 +477,22 @@ static void comm_abort(pgr_comm *base) {
     comm_free(comm);
 }
 
+/* What keeps a communicator from being destroyed in peace. */
+static pgr_status close_check(const pgr_nccl_comm *comm, pgr_error *error) {
+    if (comm->pending || comm->phase != PGR_NCCL_OPEN)
+        return pgr_error_set(error, PGR_INTERNAL,
+                             "family %s, group %lld: closed with operations under way",
+                             comm->base.family, (long long)comm->base.group);
+    if (comm->lost)
+        return pgr_error_set(error, comm->lost->status, "%s", comm->lost->message);
+    return pgr_nccl_the.aborted ? pgr_nccl_refuse(error) : PGR_OK;
+}
+
 static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
     pgr_nccl_comm *comm = (pgr_nccl_comm *)base;
-    pgr_status status = PGR_OK;
-    if (comm->pending || comm->phase != PGR_NCCL_OPEN)
-        status = pgr_error_set(error, PGR_INTERNAL,
-                               "family %s, group %lld: closed with operations under way",
-                               base->family, (long long)base->group);
-    else if (pgr_nccl_the.aborted)
-        status = pgr_nccl_refuse(error);
-    if (status == PGR_OK)
+    if (!comm->pending)
         pgr_nccl_buffers_free(comm);
-    if (status == PGR_OK)
-        status = pgr_nccl_check(base->job, comm->lost_result, comm->lost_call, error);
+    pgr_status status = close_check(comm, error);
     if (status == PGR_OK)
         status = destroy(base->job, &comm->handle, base->timeout, error);
     if (status == PGR_BACKEND || status == PGR_TIMEOUT)

@@ -127,8 +127,7 @@ typedef struct pgr_nccl_comm {
     bool launching;                    /* something was enqueued, but not launched when last seen */
     pgr_nccl_pending *pending, *spare; /* under way; done, to be used again */
     pgr_nccl_buffer *buffers;
-    ncclResult_t lost_result; /* of giving back a buffer, told when it is closed, and */
-    const char *lost_call;    /* its call */
+    pgr_error *lost; /* the first error of giving back a buffer, told when it is closed; or NULL */
 } pgr_nccl_comm;
 
 /* One operation under way. */

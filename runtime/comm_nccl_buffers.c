@@ -33,8 +33,10 @@ static pgr_status make(pgr_nccl_comm *comm, size_t bytes, pgr_nccl_buffer *made,
         return status;
     ncclResult_t result =
         nccl->CommRegister(comm->handle, made->memory, bytes, &made->registration);
-    if (result != ncclSuccess)
+    if (result != ncclSuccess) {
+        pgr_cuda_idle(job->device);
         (void)nccl->MemFree(made->memory);
+    }
     return pgr_nccl_check(job, result, "ncclCommRegister", error);
 }
 
@@ -59,27 +61,40 @@ pgr_status pgr_nccl_buffer_alloc(pgr_comm *base, int64_t bytes, void **buffer, p
     return PGR_OK;
 }
 
-/* The first failure of giving back a buffer is told when the communicator is closed. */
-static void note(pgr_nccl_comm *comm, ncclResult_t result, const char *call) {
-    if (result == ncclSuccess || comm->lost_result != ncclSuccess)
-        return;
-    comm->lost_result = result;
-    comm->lost_call = call;
+/* Giving back cannot fail: the first error is told when the communicator is closed. */
+static void keep(pgr_nccl_comm *comm, const pgr_error *error) {
+    if (!comm->lost)
+        comm->lost = calloc(1, sizeof *comm->lost);
+    if (comm->lost && comm->lost->status == PGR_OK)
+        *comm->lost = *error;
+}
+
+static pgr_status deregister(pgr_nccl_comm *comm, const pgr_nccl_buffer *buffer, pgr_error *error) {
+    if (!comm->handle || pgr_nccl_the.aborted) /* the abort took it along */
+        return PGR_OK;
+    pgr_status status =
+        comm->launching ? pgr_nccl_settle(comm, "before a buffer's end", error) : PGR_OK;
+    if (status != PGR_OK) {
+        pgr_nccl_abort_all();
+        return status;
+    }
+    return pgr_nccl_check(comm->base.job,
+                          pgr_nccl()->CommDeregister(comm->handle, buffer->registration),
+                          "ncclCommDeregister of a buffer", error);
 }
 
 /* Unlike cudaFree, ncclMemFree does not wait for what still uses the memory. */
 static void give_back(pgr_nccl_comm *comm, pgr_nccl_buffer **link) {
-    const pgr_nccl_library *nccl = pgr_nccl();
     pgr_nccl_buffer *buffer = *link;
+    pgr_error error;
     if (pgr_nccl_the.aborted && !atomic_load(&pgr_nccl_the.abort_done))
         return; /* something may hang in it */
     pgr_cuda_idle(comm->base.job->device);
-    /* An abort takes the registrations with it. */
-    if (comm->handle && !pgr_nccl_the.aborted &&
-        pgr_nccl_settle(comm, "before a buffer's end", NULL) == PGR_OK && !pgr_nccl_the.aborted)
-        note(comm, nccl->CommDeregister(comm->handle, buffer->registration),
-             "ncclCommDeregister of a buffer");
-    note(comm, nccl->MemFree(buffer->memory), "ncclMemFree of a buffer");
+    if (deregister(comm, buffer, &error) != PGR_OK)
+        keep(comm, &error);
+    if (pgr_nccl_check(comm->base.job, pgr_nccl()->MemFree(buffer->memory),
+                       "ncclMemFree of a buffer", &error) != PGR_OK)
+        keep(comm, &error);
     *link = buffer->next;
     free(buffer);
 }

@@ -32,7 +32,13 @@ if(PGRUN_WITH_CUDA)
     add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
     add_test(NAME nccl/operations
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
-    set_tests_properties(nccl/run nccl/faults nccl/operations PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    add_executable(nccl_calls fake/nccl_calls.c)
+    target_include_directories(nccl_calls SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+                               ${PGRUN_NCCL_INCLUDE})
+    target_link_libraries(nccl_calls PRIVATE pgrun_core)
+    add_dependencies(nccl_calls pgrun_fake_cuda)
+    add_test(NAME nccl/calls COMMAND nccl_calls)
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.
