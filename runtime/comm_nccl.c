@@ -366,8 +366,10 @@ static pgr_status split_begin(pgr_nccl_comm *comm, pgr_error *error) {
     int key = is_outside(comm) ? 0 : (int)base->rank;
     ncclResult_t result = pgr_nccl_the.nccl->CommSplit(
         pgr_nccl_the.handle, colour, key, &comm->handle, (ncclConfig_t *)(void *)&config);
-    comm->phase = PGR_NCCL_SPLIT;
-    return pgr_nccl_check(base->job, result, "ncclCommSplit", error);
+    status = pgr_nccl_check(base->job, result, "ncclCommSplit", error);
+    if (status == PGR_OK)
+        comm->phase = PGR_NCCL_SPLIT;
+    return status;
 }
 
 /* That NCCL put this rank where the plan has it. */

@@ -153,7 +153,7 @@ pgr_status pgr_nccl_end(pgr_request *request, ncclResult_t result, const char *c
     pgr_nccl_comm *comm = (pgr_nccl_comm *)request->comm;
     bool done;
     pgr_status status = pgr_nccl_check(comm->base.job, result, call, error);
-    comm->launching = true;
+    comm->launching = comm->launching || status == PGR_OK;
     if (status == PGR_OK)
         status = comm->base.identified ? pgr_nccl_settle(comm, "itself", error)
                                        : launched(comm, &done, error);

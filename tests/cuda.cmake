@@ -32,6 +32,13 @@ if(PGRUN_WITH_CUDA)
     add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
     add_test(NAME nccl/operations
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
+    add_executable(nccl_library_test unit/nccl_library_test.c
+                   ${CMAKE_SOURCE_DIR}/runtime/comm_nccl_library.c)
+    target_include_directories(nccl_library_test SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+                               ${PGRUN_NCCL_INCLUDE})
+    target_link_libraries(nccl_library_test PRIVATE pgrun_core PkgConfig::CMOCKA)
+    add_test(NAME unit/nccl_library COMMAND nccl_library_test)
+    set_tests_properties(unit/nccl_library PROPERTIES LABELS "unit;cuda" TIMEOUT 20)
     add_executable(nccl_calls fake/nccl_calls.c)
     target_include_directories(nccl_calls SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
                                ${PGRUN_NCCL_INCLUDE})

@@ -315,7 +315,7 @@ static void judge(const char *variable, const char *value, int rank, pgr_status 
 }
 
 /* Where a rank may be that opens the groups. */
-#define OPENING "opening NCCL's world|opening family tp|opening: |in " GROUP "|for " GROUP
+#define OPENING "opening the communicator of the world|opening NCCL's world|opening family tp|opening: |in " GROUP "|for " GROUP
 
 /* ---- all calls ----------------------------------------------------------------------------- */
 
@@ -463,25 +463,27 @@ static int calls_fail(void) {
 
 /* ---- what is no call's fault --------------------------------------------------------------- */
 
-/* At each operation: an asynchronous error on rank 0, and rank 1's that never begins. */
+/* At each operation, rank 1's never begins: rank 0's ends at its deadline, or at an asynchronous
+ * error before that. */
 static void operations_fail(int count) {
-    char value[16];
     for (int n = 1; n <= count; n++) {
-        snprintf(value, sizeof value, "%d@0", n);
-        setenv("PGRUN_FAKE_NCCL_ASYNC", value, 1);
-        int bad = run();
-        unsetenv("PGRUN_FAKE_NCCL_ASYNC");
-        const char *step = the->ranks[0].step;
-        judge("PGRUN_FAKE_NCCL_ASYNC", value, bad, PGR_BACKEND,
-              "an asynchronous error: ncclRemoteError", strcmp(step, "open") ? step : OPENING);
-        snprintf(value, sizeof value, "%d@1", n);
-        setenv("PGRUN_FAKE_NCCL_ABSENT", value, 1);
-        bad = run();
-        unsetenv("PGRUN_FAKE_NCCL_ABSENT");
-        step = bad >= 0 ? the->ranks[bad].step : "";
-        judge("PGRUN_FAKE_NCCL_ABSENT", value, bad, PGR_TIMEOUT, "waited 0.5 seconds",
-              strcmp(step, "open") ? step : OPENING);
-        cases += 2;
+        for (int async = 0; async < 2; async++) {
+            char absent[16], planted[16];
+            snprintf(absent, sizeof absent, "%d@1", n);
+            snprintf(planted, sizeof planted, "%d@0", n);
+            setenv("PGRUN_FAKE_NCCL_ABSENT", absent, 1);
+            if (async)
+                setenv("PGRUN_FAKE_NCCL_ASYNC", planted, 1);
+            int bad = run();
+            unsetenv("PGRUN_FAKE_NCCL_ABSENT");
+            unsetenv("PGRUN_FAKE_NCCL_ASYNC");
+            const char *step = bad >= 0 ? the->ranks[bad].step : "";
+            judge(async ? "PGRUN_FAKE_NCCL_ASYNC" : "PGRUN_FAKE_NCCL_ABSENT", absent, bad,
+                  async ? PGR_BACKEND : PGR_TIMEOUT,
+                  async ? "an asynchronous error: ncclRemoteError" : "waited 0.5 seconds",
+                  strcmp(step, "open") ? step : OPENING);
+            cases++;
+        }
     }
 }
 

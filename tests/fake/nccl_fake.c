@@ -283,11 +283,6 @@ static bool all_arrived(const atomic_int *arrived, int size) {
 API ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
     MAY_FAIL;
     *state = ncclInProgress;
-    const char *async = getenv("PGRUN_FAKE_NCCL_ASYNC");
-    if (async && here(async) && operations >= atoi(async) && operations > 0) {
-        *state = ncclRemoteError;
-        return ncclSuccess;
-    }
     if (!comm->ready) {
         comm->ready = !comm->absent && all_arrived(comm->own->arrived, comm->size);
         return ncclSuccess;
@@ -304,7 +299,11 @@ API ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
         comm->waiting = t->next;
         stream_enqueue(t->stream, fake_task_step, t);
     }
-    *state = ncclSuccess;
+    /* Of a communicator that has operations, and after they were launched in good order. */
+    const char *async = getenv("PGRUN_FAKE_NCCL_ASYNC");
+    bool planned = async && here(async) && operations >= atoi(async) && comm->own != comm->channels;
+    *state = planned && comm->launched ? ncclRemoteError : ncclSuccess;
+    comm->launched = planned;
     return ncclSuccess;
 }
 

@@ -28,7 +28,7 @@ struct ncclComm {
     channel *channels;     /* of the file */
     channel *own;
     int rank, size, parts[RANKS]; /* parts: ranks in the world's channel */
-    bool ready, aborted, finalized, absent;
+    bool ready, aborted, finalized, absent, launched;
     char name[64];
     int busy, splits;
     long bytes; /* of the device */

@@ -79,6 +79,12 @@ fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 second
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3 PGRUN_FAKE_NCCL_STUCK=1
+# Before 2.19, what NCCL does in the background would not be waited for: then nothing is aborted.
+old=PGRUN_NCCL_LIBRARY=${library}_21805.so
+left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds' \
+    "$old" PGRUN_FAKE_NCCL_ABSENT=0@1
+fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
+    "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3
 # Libraries that cannot be used.
 fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
 fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"
