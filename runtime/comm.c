@@ -88,6 +88,33 @@ static void groups_insert(pgr_groups *groups, const pgr_family *family) {
     groups->items[place] = (pgr_group){.family = *family, .setup = {.memory_bytes = PGR_NIL}};
 }
 
+/* What run.nccl has for the family, by any spelling of its name; NULL: nothing. */
+static const pgr_nccl_options *nccl_options(const pgr_groups *groups, const pgr_family *family) {
+    const pgr_job *job = groups->job;
+    for (int64_t i = 0; i < job->nccl_count; i++) {
+        pgr_family named;
+        if (pgr_plan_family_find(&groups->plan, job->nccl[i].family, &named, NULL) == PGR_OK &&
+            pgr_family_is(&named, family))
+            return &job->nccl[i];
+    }
+    return NULL;
+}
+
+/* Whether two families can have one communicator as far as NCCL's options go. */
+static bool same_options(const pgr_groups *groups, const pgr_family *a, const pgr_family *b) {
+    static const pgr_nccl_options none = {
+        .max_ctas = PGR_NIL, .cga_cluster_size = PGR_NIL, .traffic_class = PGR_NIL};
+    const pgr_nccl_options *x = nccl_options(groups, a), *y = nccl_options(groups, b);
+    const pgr_comm_ops *ops = groups->job->comm_ops;
+    if (!ops || strcmp(ops->name, "nccl") != 0)
+        return true;
+    x = x ? x : &none;
+    y = y ? y : &none;
+    return x->max_ctas == y->max_ctas && x->cga_cluster_size == y->cga_cluster_size &&
+           x->traffic_class == y->traffic_class && x->split_share == y->split_share &&
+           x->high_priority == y->high_priority && strcmp(x->net_name, y->net_name) == 0;
+}
+
 /* This rank's place in each family, and who shares with whom: one collective per partition. Whether
  * a family is opened, and whose communicators it uses, is a matter of the family alone: a rank that
  * is in none of its groups must decide as the others do. */
@@ -101,7 +128,8 @@ static void groups_place(pgr_groups *groups) {
         groups->opened_by[i] = opens ? i : -1;
         for (int64_t j = 0; j < i && opens; j++) {
             if (groups->opened_by[j] == j &&
-                pgr_family_same(&groups->items[j].family, &group->family)) {
+                pgr_family_same(&groups->items[j].family, &group->family) &&
+                same_options(groups, &groups->items[j].family, &group->family)) {
                 groups->opened_by[i] = j;
                 group->shared_with = groups->items[j].family.name;
                 break;
@@ -226,18 +254,6 @@ static void members_text(const pgr_group *group, char *text, size_t bytes) {
 /* Whether this rank gets a communicator of the family: with others in its group. */
 static bool has_others(const pgr_group *group) {
     return group->size > 1;
-}
-
-/* What run.nccl has for the family, by any spelling of its name; NULL: nothing. */
-static const pgr_nccl_options *nccl_options(const pgr_groups *groups, const pgr_family *family) {
-    const pgr_job *job = groups->job;
-    for (int64_t i = 0; i < job->nccl_count; i++) {
-        pgr_family named;
-        if (pgr_plan_family_find(&groups->plan, job->nccl[i].family, &named, NULL) == PGR_OK &&
-            pgr_family_is(&named, family))
-            return &job->nccl[i];
-    }
-    return NULL;
 }
 
 /* Moves on with what the communicators share, where any is going to be opened. */

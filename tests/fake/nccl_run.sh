@@ -79,6 +79,13 @@ run 2 0 "$verified" -- --set parallel.cp=1 --set \
 logged 2 '^split colour=0 key=[01] max_ctas=16 cga=2 traffic=1 net=IB name="pgrun tp 0"$'
 run 2 0 "$verified" -- --set parallel.cp=1 --set 'run.nccl={ tp = { split_share = true } }'
 logged 2 '^made world [01] of 2 ids=1 split_share=1 name="pgrun world"$'
+# Families of the same groups share a communicator where their options are equal.
+shared='run.families={ "tp", "tp-cp" }'
+run 2 0 "$verified" -- --set parallel.cp=1 --set "$shared"
+logged 2 '^split '
+run 2 0 "$verified" -- --set parallel.cp=1 --set "$shared" --set 'run.nccl={ tp = { max_ctas = 4 } }'
+logged 2 '^split colour=0 key=[01] max_ctas=4 name="pgrun tp 0"$'
+logged 2 '^split colour=0 key=[01] name="pgrun tp-cp 0"$'
 # Several roots, where the version has them.
 run 8 0 "$verified" PGRUN_NCCL_RANKS_PER_ROOT=3 --
 logged 8 '^made world [0-7] of 8 ids=3 '
