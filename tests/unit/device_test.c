@@ -643,8 +643,8 @@ int main(int count, char **words) {
     printf("%s, %s\n", device->name, device->identity);
     if (!worked(device->ops->stream_create(device, 0, &stream, &error), "stream"))
         return 1;
-    test_memory();
     test_memory_left();
+    test_memory();
     test_events();
     for (int i = 0; i < 2; i++) {
         pgr_dtype dtype = i ? PGR_BF16 : PGR_F32;
