@@ -151,8 +151,8 @@ struct pgr_comm {
                                   open_begin: the usual one of communication, 1 */
     pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
                                   overlap with it; NULL in a job without a device */
-    bool identified;           /* set by the core once it may be used: from then on an operation is
-                                  on its stream when its call returns */
+    bool identified;           /* set by the core once it may be used: over NCCL an operation is on
+                                  its stream when its call returns from then on */
 };
 
 typedef struct pgr_comm_open_args {

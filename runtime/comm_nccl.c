@@ -11,29 +11,37 @@
 
 #define ABORT_SECONDS 5.0 /* that aborting may take; then the job ends all the same */
 
+enum { WITH_OTHERS_ABORT = 21900, WITH_GROUP_ABORT = 22200 }; /* versions */
+
 pgr_nccl_world pgr_nccl_the;
 
 const pgr_nccl_library *pgr_nccl(void) {
     return pgr_nccl_the.nccl;
 }
 
-static void *abort_thread(void *unused) {
-    (void)unused;
+static void comms_abort(bool open) {
     for (pgr_nccl_comm *comm = pgr_nccl_the.comms; comm; comm = comm->next) {
-        if (comm->handle && comm->phase == PGR_NCCL_OPEN) {
-            pgr_nccl_the.nccl->CommAbort(comm->handle);
-            comm->handle = NULL;
-        }
+        if (!comm->handle || (comm->phase == PGR_NCCL_OPEN) != open)
+            continue;
+        pgr_nccl_the.nccl->CommAbort(comm->handle);
+        comm->handle = NULL;
     }
+}
+
+/* In one group, since 2.22 allows it: the abort of one alone may wait for the GPU, and with that
+ * for what hangs in another. */
+static void *abort_thread(void *unused) {
+    bool together = pgr_nccl_the.nccl->version >= WITH_GROUP_ABORT;
+    (void)unused;
+    if (together)
+        pgr_nccl_the.nccl->GroupStart();
+    comms_abort(true);
     if (pgr_nccl_the.handle) /* and with it a split that is under way */
         pgr_nccl_the.nccl->CommAbort(pgr_nccl_the.handle);
     pgr_nccl_the.handle = NULL;
-    /* Made by a split that was done, or that the abort has just ended. */
-    for (pgr_nccl_comm *comm = pgr_nccl_the.comms; comm; comm = comm->next) {
-        if (comm->handle)
-            pgr_nccl_the.nccl->CommAbort(comm->handle);
-        comm->handle = NULL;
-    }
+    comms_abort(false); /* made by a split that was done, or that the abort has just ended */
+    if (together)
+        pgr_nccl_the.nccl->GroupEnd();
     atomic_store(&pgr_nccl_the.abort_done, true);
     return NULL;
 }
@@ -56,7 +64,7 @@ void pgr_nccl_abort_all(void) {
     if (pgr_nccl_the.aborted)
         return;
     pgr_nccl_the.aborted = true;
-    if (pgr_nccl_the.nccl->version < 21900 && in_background())
+    if (pgr_nccl_the.nccl->version < WITH_OTHERS_ABORT && in_background())
         return;
     if (pthread_create(&thread, NULL, abort_thread, NULL) != 0) {
         abort_thread(NULL);

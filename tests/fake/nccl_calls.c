@@ -310,12 +310,16 @@ static void judge(const char *variable, const char *value, int rank, pgr_status 
         fail(variable, value, rank, what);
     else if (logged(rank, "made") != logged(rank, "aborted") + logged(rank, "destroyed"))
         fail(variable, value, rank, "all communicators ended");
+    else if (logged(rank, "aborted ") != logged(rank, "aborted together "))
+        fail(variable, value, rank, "aborts in one group");
     else if (logged(rank, "alloc") != logged(rank, "freed"))
         fail(variable, value, rank, "all buffers freed");
 }
 
 /* Where a rank may be that opens the groups. */
-#define OPENING "opening the communicator of the world|opening NCCL's world|opening family tp|opening: |in " GROUP "|for " GROUP
+#define OPENING                                                                                    \
+    "opening the communicator of the world|opening NCCL's world|opening family tp|opening: "       \
+    "|in " GROUP "|for " GROUP
 
 /* ---- all calls ----------------------------------------------------------------------------- */
 

@@ -91,6 +91,8 @@ static bool planted(const char *variable, int count) {
 }
 
 static int operations;
+static __thread int depth;
+static __thread task *group; /* what is put together */
 
 /* ---- streams ------------------------------------------------------------------------------- */
 
@@ -332,7 +334,7 @@ API ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 API ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (getenv("PGRUN_FAKE_NCCL_STUCK"))
         sleep(30);
-    end(comm, "aborted");
+    end(comm, depth > 0 ? "aborted together" : "aborted");
     MAY_FAIL;
     return ncclSuccess;
 }
@@ -403,9 +405,6 @@ API ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *registration) {
 /* nccl.h's are no prototypes */
 ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
-
-static int depth;
-static task *group; /* what is put together */
 
 static ncclResult_t launch(task *t) {
     struct ncclComm *comm = t->ops[0].comm;
