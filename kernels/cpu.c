@@ -68,6 +68,13 @@ pgr_status pgr_cpu_scratch(pgr_device *device, cpu_scratch area, int64_t bytes, 
     return PGR_OK;
 }
 
+static pgr_status cpu_memory_left(pgr_device *device, int64_t *bytes, pgr_error *error) {
+    (void)device, (void)bytes;
+    return pgr_error_set(
+        error, PGR_UNSUPPORTED,
+        "the memory of a CPU is its machine's: what is left of it is not measured");
+}
+
 static pgr_status cpu_copy(pgr_device *device, void *dst, const void *src, int64_t bytes,
                            pgr_stream *stream, pgr_error *error) {
     (void)device, (void)stream, (void)error;
@@ -233,6 +240,7 @@ static const pgr_device_ops cpu_ops = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .memory_left = cpu_memory_left,
     .copy = cpu_copy,
     .set = cpu_set,
     .stream_create = cpu_stream_create,

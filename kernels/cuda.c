@@ -110,6 +110,17 @@ static void cuda_free(pgr_device *device, pgr_memory memory, void *memory_to_fre
         (void)cudaFree(memory_to_free);
 }
 
+static pgr_status cuda_memory_left(pgr_device *device, int64_t *bytes, pgr_error *error) {
+    size_t left = 0, total = 0;
+    pgr_status status = enter(device, error);
+    if (status == PGR_OK)
+        status = pgr_cuda_check((const cuda_device *)device, cudaMemGetInfo(&left, &total), error,
+                                "cudaMemGetInfo");
+    if (status == PGR_OK)
+        *bytes = (int64_t)left;
+    return status;
+}
+
 static pgr_status cuda_copy(pgr_device *device, void *dst, const void *src, int64_t bytes,
                             pgr_stream *stream, pgr_error *error) {
     cuda_device *cuda;
@@ -380,6 +391,7 @@ static const pgr_device_ops cuda_ops = {
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .memory_left = cuda_memory_left,
     .copy = cuda_copy,
     .set = cuda_set,
     .stream_create = cuda_stream_create,

@@ -12,3 +12,10 @@ pgr_status pgr_cuda_queue(pgr_device *device, pgr_stream *stream, cudaStream_t *
         *queue = used->stream;
     return status;
 }
+
+void pgr_cuda_idle(pgr_device *device) {
+    cuda_device *cuda;
+    pgr_stream *stream = NULL;
+    if (pgr_cuda_enter(device, NULL, &cuda, &stream, NULL) == PGR_OK)
+        (void)cudaDeviceSynchronize();
+}

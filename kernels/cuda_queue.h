@@ -11,4 +11,7 @@
 pgr_status pgr_cuda_queue(pgr_device *device, pgr_stream *stream, cudaStream_t *queue,
                           pgr_error *error);
 
+/* Waits until the device has done all that was enqueued; says nothing of errors. */
+void pgr_cuda_idle(pgr_device *device);
+
 #endif

@@ -178,6 +178,8 @@ struct pgr_device_ops {
     pgr_status (*alloc)(pgr_device *device, pgr_memory memory, int64_t bytes, void **out,
                         pgr_error *error);
     void (*free)(pgr_device *device, pgr_memory memory, void *memory_to_free);
+    /* bytes that are free on the device, for whoever asks first; PGR_UNSUPPORTED on a CPU */
+    pgr_status (*memory_left)(pgr_device *device, int64_t *bytes, pgr_error *error);
     pgr_status (*copy)(pgr_device *device, void *dst, const void *src, int64_t bytes,
                        pgr_stream *stream, pgr_error *error); /* any side may be host memory */
     pgr_status (*set)(pgr_device *device, void *dst, uint8_t byte, int64_t bytes,

@@ -128,9 +128,9 @@ static void read_fields(pgr_reader *reader, lua_State *L, int index, const pgr_k
     { #name, type, offsetof(pgr_nccl_options, name), low, high, "nil", NULL, NULL, "" }
 
 static const pgr_key nccl_keys[] = {
-    OPTION(max_ctas, PGR_KEY_INTEGER, 1, 1024),
+    OPTION(max_ctas, PGR_KEY_INTEGER, 1, 64), /* MAXCHANNELS; 32 before 2.25, which cuts it */
     OPTION(cga_cluster_size, PGR_KEY_INTEGER, 0, 8),
-    OPTION(traffic_class, PGR_KEY_INTEGER, 0, 0x1p31),
+    OPTION(traffic_class, PGR_KEY_INTEGER, 0, 0x1p31 - 1), /* an int of ncclConfig_t */
     OPTION(split_share, PGR_KEY_BOOLEAN, 0, 1),
     OPTION(high_priority, PGR_KEY_BOOLEAN, 0, 1),
     OPTION(net_name, PGR_KEY_STRING, 1, PGR_NAME_MAX - 1),

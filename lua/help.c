@@ -265,12 +265,12 @@ static const char luacats_tail[] =
     "---@field [2]? integer\n"
     "\n---NCCL options of one family.\n"
     "---@class (exact) pgrun.nccl_options\n"
-    "---@field max_ctas? integer\n"
-    "---@field cga_cluster_size? integer\n"
-    "---@field traffic_class? integer\n"
-    "---@field split_share? boolean\n"
-    "---@field high_priority? boolean\n"
-    "---@field net_name? string\n";
+    "---@field max_ctas? integer # Thread blocks of a collective at most, 1 to 64\n"
+    "---@field cga_cluster_size? integer # Blocks of a cluster, 0 to 8\n"
+    "---@field traffic_class? integer # Of the network, from 0; NCCL 2.26 or later\n"
+    "---@field split_share? boolean # Share resources; one family that sets it sets it for all\n"
+    "---@field high_priority? boolean # Of the family's stream\n"
+    "---@field net_name? string # Network that NCCL takes\n";
 
 static void print_luacats(FILE *out) {
     fputs(luacats_head, out);

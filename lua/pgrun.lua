@@ -124,9 +124,9 @@
 
 ---NCCL options of one family.
 ---@class (exact) pgrun.nccl_options
----@field max_ctas? integer
----@field cga_cluster_size? integer
----@field traffic_class? integer
----@field split_share? boolean
----@field high_priority? boolean
----@field net_name? string
+---@field max_ctas? integer # Thread blocks of a collective at most, 1 to 64
+---@field cga_cluster_size? integer # Blocks of a cluster, 0 to 8
+---@field traffic_class? integer # Of the network, from 0; NCCL 2.26 or later
+---@field split_share? boolean # Share resources; one family that sets it sets it for all
+---@field high_priority? boolean # Of the family's stream
+---@field net_name? string # Network that NCCL takes

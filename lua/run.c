@@ -191,21 +191,44 @@ static pgr_status open_groups(run *state, pgr_error *error) {
     return status ? status : pgr_groups_open_finish(state->groups, error);
 }
 
+/* Of the slowest rank, and of the one that lost most memory. */
+static pgr_status setups_max(const pgr_job *job, pgr_setup *setups, int64_t count,
+                             pgr_error *error) {
+    double *values = calloc((size_t)count, 3 * sizeof *values);
+    if (!values)
+        return pgr_error_set(error, PGR_LIMIT, "no memory for the set-up times");
+    for (int64_t i = 0; i < count; i++) {
+        values[3 * i] = setups[i].open_seconds;
+        values[3 * i + 1] = setups[i].first_seconds;
+        values[3 * i + 2] = setups[i].memory_bytes == PGR_NIL ? -1 : (double)setups[i].memory_bytes;
+    }
+    pgr_status status = job->bootstrap_ops->max(job->bootstrap, values, 3 * count, error);
+    for (int64_t i = 0; i < count && !status; i++)
+        setups[i] = (pgr_setup){.open_seconds = values[3 * i],
+                                .first_seconds = values[3 * i + 1],
+                                .memory_bytes =
+                                    values[3 * i + 2] < 0 ? PGR_NIL : (int64_t)values[3 * i + 2]};
+    free(values);
+    return status;
+}
+
 static pgr_status report_setup(run *state, pgr_error *error) {
     int64_t count = pgr_groups_count(state->groups);
-    double *seconds = calloc((size_t)count + 1, sizeof *seconds);
-    if (!seconds)
+    const pgr_setup *world = pgr_groups_world(state->groups);
+    pgr_setup *setups = calloc((size_t)count + 1, sizeof *setups);
+    if (!setups)
         return pgr_error_set(error, PGR_LIMIT, "no memory for the set-up times");
     for (int64_t i = 0; i < count; i++)
-        seconds[i] = pgr_groups_at(state->groups, i)->open_seconds;
-    pgr_status status =
-        state->job->bootstrap_ops->max(state->job->bootstrap, seconds, count, error);
+        setups[i] = pgr_groups_at(state->groups, i)->setup;
+    if (world)
+        setups[count] = *world;
+    pgr_status status = setups_max(state->job, setups, count + 1, error);
     if (!status && state->report)
         status = pgr_report_layout(state->report, state->options->files[0], state->job,
                                    &state->spec, &state->plan, error);
     if (!status && state->report)
-        status = pgr_report_groups(state->report, state->job, state->groups, seconds, error);
-    free(seconds);
+        status = pgr_report_groups(state->report, state->job, state->groups, setups, error);
+    free(setups);
     return status;
 }
 

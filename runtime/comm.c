@@ -1,5 +1,6 @@
 /* comm.c - opening the plan's groups with their identity check. No threads: everything is polled.
  */
+#include "comm_identity.h"
 #include "comm_request.h"
 #include "deadline.h"
 
@@ -9,22 +10,8 @@
 
 /* ---- the groups ---------------------------------------------------------------------------- */
 
-/* What each member tells the others right after opening. Compared byte by byte on arrival, so that
- * no padding may be uninitialised. */
-typedef struct identity {
-    int64_t world_rank;
-    uint64_t plan_digest;
-    char host[64];
-    char device[64];
-} identity;
-
-/* Sums that are exact in their dtype whatever the order of adding. */
-typedef struct exact_sums {
-    int64_t whole[2];
-    float small[4];
-} exact_sums;
-
 typedef enum opening {
+    OPENING_WORLD,  /* what the backend's communicators share */
     OPENING_NEXT,   /* the next family, if there is one */
     OPENING_COMM,   /* the backend's open_poll */
     OPENING_GATHER, /* the identities */
@@ -42,12 +29,15 @@ struct pgr_groups {
     int64_t *opened_by; /* [count]: the item whose communicator this one uses, itself, or -1 */
 
     opening phase;
-    int64_t at;     /* the item being opened */
-    pgr_comm *comm; /* its communicator, until it is identified */
-    double started; /* the clock when it was begun */
+    int64_t at;               /* the item being opened */
+    pgr_comm *comm;           /* its communicator, until it is identified */
+    pgr_measure begun, first; /* when it was begun, and before its first collective */
+    bool joining;
+    pgr_setup world;
     pgr_request request;
-    identity *sent, *identities; /* buffers of comm */
-    exact_sums *sums;            /* a buffer of comm */
+    pgr_identity *sent, *identities; /* buffers of comm */
+    pgr_exact_sums *sums;            /* a buffer of comm */
+    pgr_stream *stream;              /* of a communicator that was given up */
 };
 
 /* Groups that were given up while an operation was under way: the backend may still write into
@@ -95,7 +85,34 @@ static void groups_insert(pgr_groups *groups, const pgr_family *family) {
         groups->items[place] = groups->items[place - 1];
         place--;
     }
-    groups->items[place] = (pgr_group){.family = *family};
+    groups->items[place] = (pgr_group){.family = *family, .setup = {.memory_bytes = PGR_NIL}};
+}
+
+/* What run.nccl has for the family, by any spelling of its name; NULL: nothing. */
+static const pgr_nccl_options *nccl_options(const pgr_groups *groups, const pgr_family *family) {
+    const pgr_job *job = groups->job;
+    for (int64_t i = 0; i < job->nccl_count; i++) {
+        pgr_family named;
+        if (pgr_plan_family_find(&groups->plan, job->nccl[i].family, &named, NULL) == PGR_OK &&
+            pgr_family_is(&named, family))
+            return &job->nccl[i];
+    }
+    return NULL;
+}
+
+/* Whether two families can have one communicator as far as NCCL's options go. */
+static bool same_options(const pgr_groups *groups, const pgr_family *a, const pgr_family *b) {
+    static const pgr_nccl_options none = {
+        .max_ctas = PGR_NIL, .cga_cluster_size = PGR_NIL, .traffic_class = PGR_NIL};
+    const pgr_nccl_options *x = nccl_options(groups, a), *y = nccl_options(groups, b);
+    const pgr_comm_ops *ops = groups->job->comm_ops;
+    if (!ops || strcmp(ops->name, "nccl") != 0)
+        return true;
+    x = x ? x : &none;
+    y = y ? y : &none;
+    return x->max_ctas == y->max_ctas && x->cga_cluster_size == y->cga_cluster_size &&
+           x->traffic_class == y->traffic_class && x->split_share == y->split_share &&
+           x->high_priority == y->high_priority && strcmp(x->net_name, y->net_name) == 0;
 }
 
 /* This rank's place in each family, and who shares with whom: one collective per partition. Whether
@@ -111,13 +128,21 @@ static void groups_place(pgr_groups *groups) {
         groups->opened_by[i] = opens ? i : -1;
         for (int64_t j = 0; j < i && opens; j++) {
             if (groups->opened_by[j] == j &&
-                pgr_family_same(&groups->items[j].family, &group->family)) {
+                pgr_family_same(&groups->items[j].family, &group->family) &&
+                same_options(groups, &groups->items[j].family, &group->family)) {
                 groups->opened_by[i] = j;
                 group->shared_with = groups->items[j].family.name;
                 break;
             }
         }
     }
+}
+
+static bool opens_any(const pgr_groups *groups) {
+    for (int64_t i = 0; i < groups->count; i++)
+        if (groups->opened_by[i] >= 0)
+            return true;
+    return false;
 }
 
 static void groups_free(pgr_groups *groups) {
@@ -231,16 +256,23 @@ static bool has_others(const pgr_group *group) {
     return group->size > 1;
 }
 
-/* What run.nccl has for the family, by any spelling of its name; NULL: nothing. */
-static const pgr_nccl_options *nccl_options(const pgr_groups *groups, const pgr_family *family) {
-    const pgr_job *job = groups->job;
-    for (int64_t i = 0; i < job->nccl_count; i++) {
-        pgr_family named;
-        if (pgr_plan_family_find(&groups->plan, job->nccl[i].family, &named, NULL) == PGR_OK &&
-            pgr_family_is(&named, family))
-            return &job->nccl[i];
-    }
-    return NULL;
+/* Moves on with what the communicators share, where any is going to be opened. */
+static pgr_status world_step(pgr_groups *groups, bool *done, pgr_error *error) {
+    pgr_job *job = groups->job;
+    pgr_measure now;
+    *done = !job->comm_ops || !job->comm_ops->join || !opens_any(groups);
+    if (*done)
+        return PGR_OK;
+    pgr_status status = groups->joining ? PGR_OK : pgr_measure_take(job, &groups->begun, error);
+    groups->joining = true;
+    if (status == PGR_OK)
+        status = job->comm_ops->join(job, done, error);
+    if (status == PGR_OK && *done)
+        status = pgr_measure_take(job, &now, error);
+    if (status == PGR_OK && *done)
+        groups->world = (pgr_setup){.open_seconds = now.clock - groups->begun.clock,
+                                    .memory_bytes = pgr_measure_taken(&groups->begun, &now)};
+    return status;
 }
 
 static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
@@ -259,8 +291,9 @@ static pgr_status family_begin(pgr_groups *groups, pgr_error *error) {
         .timeout = job->timeout,
         .nccl = nccl_options(groups, &group->family),
     };
-    groups->started = pgr_clock_seconds();
-    pgr_status status = job->comm_ops->open_begin(&args, &groups->comm, error);
+    pgr_status status = pgr_measure_take(job, &groups->begun, error);
+    if (status == PGR_OK)
+        status = job->comm_ops->open_begin(&args, &groups->comm, error);
     if (status == PGR_OK && has_others(group))
         members_text(group, groups->comm->members, sizeof groups->comm->members);
     return status;
@@ -305,13 +338,8 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     pgr_comm *comm = groups->comm;
     const pgr_job *job = groups->job;
     const pgr_comm_ops *ops = comm->ops;
-    identity own;
-    memset(&own, 0, sizeof own);
-    own.world_rank = job->rank;
-    own.plan_digest = pgr_plan_digest(&groups->plan);
-    memcpy(own.host, job->host, sizeof own.host);
-    if (job->device)
-        memcpy(own.device, job->device->identity, sizeof own.device);
+    pgr_identity own;
+    pgr_identity_fill(job, &groups->plan, &own);
     int64_t bytes = (int64_t)sizeof own, size = groups->items[groups->at].size;
     if (comm->priority == 0)
         comm->priority = 1; /* above computation */
@@ -322,10 +350,12 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
         status = ops->buffer_alloc(comm, size * bytes, (void **)&groups->identities, error);
     if (status == PGR_OK) {
         status =
-            ops->buffer_alloc(comm, (int64_t)sizeof(exact_sums), (void **)&groups->sums, error);
+            ops->buffer_alloc(comm, (int64_t)sizeof(pgr_exact_sums), (void **)&groups->sums, error);
     }
     if (status == PGR_OK)
         status = buffer_copy(job, groups->sent, &own, bytes, error);
+    if (status == PGR_OK)
+        status = pgr_measure_take(job, &groups->first, error);
     if (status == PGR_OK) {
         status = ops->all_gather(comm, groups->sent, groups->identities, bytes, PGR_U8,
                                  comm->stream, &groups->request, error);
@@ -333,54 +363,23 @@ static pgr_status gather_begin(pgr_groups *groups, pgr_error *error) {
     return status;
 }
 
-/* Members and their order, and that all have the same plan. */
-static pgr_status identity_check(const pgr_groups *groups, const pgr_group *group, int64_t place,
-                                 const identity *found, pgr_error *error) {
-    int64_t wanted = pgr_family_member(&group->family, group->index, place);
-    if (found->world_rank != wanted) {
-        return pgr_error_set(error, PGR_BACKEND,
-                             "family %s, group %lld, place %lld: the communicator has world rank "
-                             "%lld (host %.63s, device %.63s) where the plan has %lld",
-                             group->family.name, (long long)group->index, (long long)place,
-                             (long long)found->world_rank, found->host, found->device,
-                             (long long)wanted);
-    }
-    if (found->plan_digest != pgr_plan_digest(&groups->plan)) {
-        return pgr_error_set(error, PGR_BACKEND,
-                             "family %s, group %lld, place %lld: world rank %lld (host %.63s) has "
-                             "another plan: digest %016llx there, %016llx here",
-                             group->family.name, (long long)group->index, (long long)place,
-                             (long long)found->world_rank, found->host,
-                             (unsigned long long)found->plan_digest,
-                             (unsigned long long)pgr_plan_digest(&groups->plan));
-    }
-    return PGR_OK;
-}
-
 static pgr_status gather_end(pgr_groups *groups, pgr_error *error) {
     const pgr_group *group = &groups->items[groups->at];
     pgr_status status = PGR_OK;
     for (int64_t place = 0; place < group->size && status == PGR_OK; place++) {
-        identity found;
+        pgr_identity found;
         status = buffer_copy(groups->job, &found, &groups->identities[place], (int64_t)sizeof found,
                              error);
         if (status == PGR_OK)
-            status = identity_check(groups, group, place, &found, error);
+            status = pgr_identity_check(&groups->plan, group, place, &found, error);
     }
     return status;
-}
-
-/* What world rank `rank` puts into the sums: a wide integer, and small ones that stay exact in f32
- * for groups of up to 2^17 ranks. */
-static exact_sums sums_of(int64_t rank) {
-    return (exact_sums){.whole = {(rank + 1) * 4294967311, rank * rank - 7},
-                        .small = {(float)(rank % 64 + 1), (float)(rank % 61), 1, -2}};
 }
 
 static pgr_status sums_begin(pgr_groups *groups, bool whole, pgr_error *error) {
     pgr_comm *comm = groups->comm;
     if (whole) {
-        exact_sums own = sums_of(groups->job->rank);
+        pgr_exact_sums own = pgr_exact_sums_of(groups->job->rank);
         pgr_status status =
             buffer_copy(groups->job, groups->sums, &own, (int64_t)sizeof own, error);
         return status != PGR_OK
@@ -392,38 +391,12 @@ static pgr_status sums_begin(pgr_groups *groups, bool whole, pgr_error *error) {
                                  PGR_SUM, comm->stream, &groups->request, error);
 }
 
-static pgr_status sums_check(pgr_groups *groups, pgr_error *error) {
-    const pgr_group *group = &groups->items[groups->at];
-    exact_sums want, found;
-    memset(&want, 0, sizeof want);
-    for (int64_t i = 0; i < group->size; i++) {
-        exact_sums one = sums_of(pgr_family_member(&group->family, group->index, i));
-        for (int j = 0; j < 2; j++)
-            want.whole[j] += one.whole[j];
-        for (int j = 0; j < 4; j++)
-            want.small[j] += one.small[j];
-    }
+static pgr_status sums_end(pgr_groups *groups, pgr_error *error) {
+    pgr_exact_sums found;
     pgr_status status =
         buffer_copy(groups->job, &found, groups->sums, (int64_t)sizeof found, error);
-    for (int j = 0; j < 2 && status == PGR_OK; j++) {
-        if (found.whole[j] != want.whole[j]) {
-            status = pgr_error_set(error, PGR_BACKEND,
-                                   "family %s, group %lld: an all-reduce of i64 gave %lld where "
-                                   "%lld is exact",
-                                   group->family.name, (long long)group->index,
-                                   (long long)found.whole[j], (long long)want.whole[j]);
-        }
-    }
-    for (int j = 0; j < 4 && status == PGR_OK; j++) {
-        if (!(found.small[j] == want.small[j])) {
-            status = pgr_error_set(error, PGR_BACKEND,
-                                   "family %s, group %lld: an all-reduce of f32 gave %.9g where "
-                                   "%.9g is exact",
-                                   group->family.name, (long long)group->index,
-                                   (double)found.small[j], (double)want.small[j]);
-        }
-    }
-    return status;
+    return status == PGR_OK ? pgr_exact_sums_check(&groups->items[groups->at], &found, error)
+                            : status;
 }
 
 static void buffers_free(pgr_groups *groups) {
@@ -438,14 +411,24 @@ static void buffers_free(pgr_groups *groups) {
 }
 
 /* The communicator is open and identified: its family has it, and those that share it. */
-static void family_end(pgr_groups *groups) {
+static pgr_status family_end(pgr_groups *groups, pgr_error *error) {
+    pgr_measure now;
+    double done = pgr_clock_seconds();
     buffers_free(groups);
+    pgr_status status = pgr_measure_take(groups->job, &now, error);
+    if (status != PGR_OK)
+        return status;
     for (int64_t i = groups->at; i < groups->count; i++)
         if (groups->opened_by[i] == groups->at)
             groups->items[i].comm = groups->comm;
-    groups->items[groups->at].open_seconds = pgr_clock_seconds() - groups->started;
+    groups->items[groups->at].setup =
+        (pgr_setup){.open_seconds = groups->first.clock - groups->begun.clock,
+                    .first_seconds = done - groups->first.clock,
+                    .memory_bytes = pgr_measure_taken(&groups->begun, &now)};
+    groups->comm->identified = true;
     groups->comm = NULL;
     groups->at++;
+    return PGR_OK;
 }
 
 /* ---- opening all --------------------------------------------------------------------------- */
@@ -466,6 +449,9 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
     pgr_status status = PGR_OK;
     *moved = false;
     switch (groups->phase) {
+    case OPENING_WORLD:
+        status = world_step(groups, &done, error);
+        break;
     case OPENING_NEXT:
         while (groups->at < groups->count && groups->opened_by[groups->at] != groups->at)
             groups->at++;
@@ -503,9 +489,9 @@ static pgr_status open_step(pgr_groups *groups, bool *moved, pgr_error *error) {
     case OPENING_SMALL:
         status = request_test(groups, &done, error);
         if (status == PGR_OK && done)
-            status = sums_check(groups, error);
+            status = sums_end(groups, error);
         if (status == PGR_OK && done)
-            family_end(groups);
+            status = family_end(groups, error);
         break;
     case OPENING_DONE:
         return PGR_OK;
@@ -528,12 +514,20 @@ pgr_status pgr_groups_open_poll(pgr_groups *groups, bool *done, pgr_error *error
 static pgr_status open_timeout(const pgr_groups *groups, pgr_error *error) {
     const pgr_group *group = &groups->items[groups->at];
     char where[256];
+    if (groups->phase == OPENING_WORLD)
+        return pgr_error_set(error, PGR_TIMEOUT,
+                             "opening the communicator of the world (%lld ranks): world rank %lld "
+                             "waited %g seconds without progress; another rank did not take part "
+                             "(a larger run.init_timeout waits longer)",
+                             (long long)groups->job->size, (long long)groups->job->rank,
+                             groups->job->init_timeout);
     if (has_others(group))
         snprintf(where, sizeof where, "group %lld (world ranks %s)", (long long)group->index,
                  groups->comm ? groups->comm->members : "unknown");
     else
         snprintf(where, sizeof where, "of which this rank shares no group");
-    static const char *const phases[] = {"before it",
+    static const char *const phases[] = {"the world before it",
+                                         "before it",
                                          "creating the communicator",
                                          "exchanging identities",
                                          "its first all-reduce of i64",
@@ -566,7 +560,8 @@ pgr_status pgr_groups_open_finish(pgr_groups *groups, pgr_error *error) {
                 groups->job->comm_ops->leave(groups->job, true, NULL);
             return late;
         }
-        if (groups->phase == OPENING_COMM) /* MPI's split runs in a thread of its own */
+        if (groups->phase == OPENING_COMM ||
+            groups->phase == OPENING_WORLD) /* MPI's split runs in a thread of its own */
             pgr_wait_step_asleep(&rounds);
         else
             pgr_wait_step(&rounds, 0);
@@ -582,6 +577,7 @@ void pgr_groups_abort(pgr_groups *groups) {
     if (job->comm_ops && job->comm_ops->leave)
         job->comm_ops->leave(job, true, NULL);
     if (groups->comm) {
+        groups->stream = groups->comm->stream;
         if (!under_way) {
             buffers_free(groups);
             stream_close(groups->comm);
@@ -635,6 +631,10 @@ int64_t pgr_groups_count(const pgr_groups *groups) {
 
 const pgr_group *pgr_groups_at(const pgr_groups *groups, int64_t index) {
     return index >= 0 && index < groups->count ? &groups->items[index] : NULL;
+}
+
+const pgr_setup *pgr_groups_world(const pgr_groups *groups) {
+    return groups->world.open_seconds > 0 ? &groups->world : NULL;
 }
 
 const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family) {

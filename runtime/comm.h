@@ -152,6 +152,8 @@ struct pgr_comm {
     pgr_stream *stream;        /* its own, of higher priority than computation, for operations that
                                   overlap with it; NULL in a job without a device */
     int32_t units;             /* SMs of the GPU to leave to its operations; 0: they use none */
+    bool identified;           /* set by the core once it may be used: over NCCL an operation is on
+                                  its stream when its call returns from then on */
 };
 
 typedef struct pgr_comm_open_args {
@@ -169,6 +171,10 @@ typedef struct pgr_comm_open_args {
  * `stream` and returns a request. */
 struct pgr_comm_ops {
     const char *name; /* "mpi", "nccl" */
+
+    /* Collective; NULL: nothing to do. Begins what the communicators of a job share, at its first
+     * call, and moves on: called until done, before the first of them is opened. */
+    pgr_status (*join)(pgr_job *job, bool *done, pgr_error *error);
 
     /* Opening: begin on every rank of the job, family by family in the same order, poll until done,
      * then use it; or abort. Never blocks. A rank that only takes part does the same, and aborts
@@ -246,13 +252,22 @@ pgr_status pgr_request_wait(pgr_request *request, pgr_error *error);
 
 /* ---- the plan's groups, opened ------------------------------------------------------------- */
 
+/* What it took to get a communicator, on this rank. */
+typedef struct pgr_setup {
+    double open_seconds;  /* until it was there, with its stream and buffers; 0: none was opened */
+    double first_seconds; /* its first collectives, in which NCCL connects: the identities'
+                             all-gather and two all-reduces; 0: none */
+    int64_t memory_bytes; /* what both took of the device's free memory, buffers not counted;
+                             PGR_NIL: not measured (on a CPU) */
+} pgr_setup;
+
 /* This rank's group of one family. */
 typedef struct pgr_group {
     pgr_family family;
     int64_t index, rank, size; /* -1, -1, 0: this rank is in no group of the family */
     pgr_comm *comm;            /* NULL for a group of one, and in none */
     const char *shared_with;   /* the family whose communicator this one uses, or NULL */
-    double open_seconds;       /* of this rank; 0 where nothing was opened */
+    pgr_setup setup;
 } pgr_group;
 
 /* The open groups of a job, in plan order. */
@@ -276,6 +291,10 @@ pgr_status pgr_groups_close(pgr_groups *groups, pgr_error *error);
 
 int64_t pgr_groups_count(const pgr_groups *groups);
 const pgr_group *pgr_groups_at(const pgr_groups *groups, int64_t index);
+
+/* What the communicators share, such as NCCL's communicator of the world: what it took, or NULL
+ * where nothing was opened for it (over MPI it is there from the start). */
+const pgr_setup *pgr_groups_world(const pgr_groups *groups);
 
 /* The open group of a family, by any spelling of its name, or NULL where it was not opened. */
 const pgr_group *pgr_groups_find(const pgr_groups *groups, const char *family);

@@ -11,40 +11,61 @@
 
 #define ABORT_SECONDS 5.0 /* that aborting may take; then the job ends all the same */
 
+enum { WITH_OTHERS_ABORT = 21900, WITH_GROUP_ABORT = 22200 }; /* versions */
+
 pgr_nccl_world pgr_nccl_the;
 
 const pgr_nccl_library *pgr_nccl(void) {
     return pgr_nccl_the.nccl;
 }
 
-static void *abort_thread(void *unused) {
-    (void)unused;
+static void comms_abort(bool open) {
     for (pgr_nccl_comm *comm = pgr_nccl_the.comms; comm; comm = comm->next) {
-        if (comm->handle && comm->phase == PGR_NCCL_OPEN) {
-            pgr_nccl_the.nccl->CommAbort(comm->handle);
-            comm->handle = NULL;
-        }
+        if (!comm->handle || (comm->phase == PGR_NCCL_OPEN) != open)
+            continue;
+        pgr_nccl_the.nccl->CommAbort(comm->handle);
+        comm->handle = NULL;
     }
+}
+
+/* In one group, since 2.22 allows it: the abort of one alone may wait for the GPU, and with that
+ * for what hangs in another. */
+static void *abort_thread(void *unused) {
+    bool together = pgr_nccl_the.nccl->version >= WITH_GROUP_ABORT;
+    (void)unused;
+    if (together)
+        pgr_nccl_the.nccl->GroupStart();
+    comms_abort(true);
     if (pgr_nccl_the.handle) /* and with it a split that is under way */
         pgr_nccl_the.nccl->CommAbort(pgr_nccl_the.handle);
     pgr_nccl_the.handle = NULL;
-    /* Made by a split that was done, or that the abort has just ended. */
-    for (pgr_nccl_comm *comm = pgr_nccl_the.comms; comm; comm = comm->next) {
-        if (comm->handle)
-            pgr_nccl_the.nccl->CommAbort(comm->handle);
-        comm->handle = NULL;
-    }
+    comms_abort(false); /* made by a split that was done, or that the abort has just ended */
+    if (together)
+        pgr_nccl_the.nccl->GroupEnd();
     atomic_store(&pgr_nccl_the.abort_done, true);
     return NULL;
 }
 
-/* In a thread of its own: an abort that hangs must not keep the message from being told. */
+/* Whether NCCL is at work for a communicator in a thread of its own. */
+static bool in_background(void) {
+    bool busy = pgr_nccl_the.handle && !pgr_nccl_the.ready;
+    for (const pgr_nccl_comm *comm = pgr_nccl_the.comms; comm; comm = comm->next)
+        busy = busy || comm->launching || comm->phase == PGR_NCCL_SPLIT;
+    return busy;
+}
+
+/* In a thread of its own: an abort that hangs must not keep the message from being told. What it
+ * returns says nothing that the error before it does not. Before 2.19 an abort waits for NCCL's
+ * work in the background only where it is called from the same thread as that, else it frees what
+ * is in use: it is left to the job's end then. */
 void pgr_nccl_abort_all(void) {
     pthread_t thread;
     int64_t rounds = 0;
     if (pgr_nccl_the.aborted)
         return;
     pgr_nccl_the.aborted = true;
+    if (pgr_nccl_the.nccl->version < WITH_OTHERS_ABORT && in_background())
+        return;
     if (pthread_create(&thread, NULL, abort_thread, NULL) != 0) {
         abort_thread(NULL);
         return;
@@ -74,7 +95,7 @@ pgr_status pgr_nccl_state(const pgr_job *job, ncclComm_t handle, bool *ready, pg
 
 /* What each rank tells all others before the world is made. */
 typedef struct facts {
-    int32_t status, version;
+    int32_t status, version, registers;
     char device[64], host[64];
     ncclUniqueId id; /* of those that make one */
     char message[1024];
@@ -82,6 +103,7 @@ typedef struct facts {
 
 /* Local: the library, and an id if this rank makes one. */
 static void facts_fill(const pgr_job *job, facts *own) {
+    cudaStream_t queue;
     pgr_error *error = calloc(1, sizeof *error);
     memset(own, 0, sizeof *own);
     pgr_status status = error ? pgr_nccl_library_open(&pgr_nccl_the.nccl, error) : PGR_LIMIT;
@@ -93,6 +115,9 @@ static void facts_fill(const pgr_job *job, facts *own) {
                 status = pgr_nccl_check(job, pgr_nccl_the.nccl->GetUniqueId(&own->id),
                                         "ncclGetUniqueId", error);
         }
+        if (status == PGR_OK) /* NCCL takes the current GPU */
+            status = pgr_cuda_queue(job->device, NULL, &queue, error);
+        own->registers = status == PGR_OK && pgr_nccl_buffers_probe(pgr_nccl_the.nccl);
     }
     own->status = (int32_t)status;
     if (job->device)
@@ -149,6 +174,13 @@ static pgr_status facts_check(const facts *all, int64_t size, pgr_error *error) 
     return devices_apart(all, size, error);
 }
 
+static bool all_register(const facts *all, int64_t size) {
+    for (int64_t i = 0; i < size; i++)
+        if (!all[i].registers)
+            return false;
+    return true;
+}
+
 /* Whether a family's options want the resources of the world shared: NCCL asks the communicator
  * that is split, so that all its splits share them. */
 static bool shares_resources(const pgr_job *job) {
@@ -185,7 +217,6 @@ static pgr_status world_init(pgr_job *job, const facts *all, pgr_error *error) {
 
 /* Collective, the only step that does not only poll: it has the bootstrap's deadline. */
 static pgr_status world_begin(pgr_job *job, pgr_error *error) {
-    cudaStream_t queue;
     facts own;
     facts *all = calloc((size_t)job->size, sizeof *all);
     facts_fill(job, &own);
@@ -198,8 +229,6 @@ static pgr_status world_begin(pgr_job *job, pgr_error *error) {
     job->bootstrap_ops->timeout(job->bootstrap, job->timeout);
     if (status == PGR_OK)
         status = facts_check(all, job->size, error);
-    if (status == PGR_OK)
-        status = pgr_cuda_queue(job->device, NULL, &queue, error); /* NCCL takes the current GPU */
     if (status == PGR_OK) {
         if (strncmp(job->comm_name, "NCCL ", 5) != 0) {
             char bootstrap[32];
@@ -208,9 +237,27 @@ static pgr_status world_begin(pgr_job *job, pgr_error *error) {
                      bootstrap);
         }
         pgr_nccl_the.begun = true;
+        pgr_nccl_the.registers = all_register(all, job->size);
         status = world_init(job, all, error);
     }
     free(all);
+    return status;
+}
+
+static pgr_status join(pgr_job *job, bool *done, pgr_error *error) {
+    *done = pgr_nccl_the.ready;
+    if (*done)
+        return PGR_OK;
+    if (pgr_nccl_the.aborted)
+        return pgr_nccl_refuse(error);
+    pgr_status status = pgr_nccl_the.begun ? pgr_nccl_state(job, pgr_nccl_the.handle, done, error)
+                                           : world_begin(job, error);
+    pgr_nccl_the.ready = status == PGR_OK && *done;
+    if (status == PGR_OK)
+        return PGR_OK;
+    pgr_error_prefix(error, "opening NCCL's world: ");
+    if (pgr_nccl_the.begun)
+        pgr_nccl_abort_all();
     return status;
 }
 
@@ -287,16 +334,12 @@ static pgr_status open_begin(const pgr_comm_open_args *args, pgr_comm **comm, pg
     }
     if (pgr_nccl_the.aborted)
         return pgr_nccl_refuse(error);
-    pgr_status status = pgr_nccl_the.begun ? PGR_OK : world_begin(args->job, error);
-    pgr_nccl_comm *made = status == PGR_OK ? calloc(1, sizeof *made) : NULL;
-    if (status == PGR_OK && !made)
-        status = pgr_error_set(error, PGR_LIMIT, "out of memory for a communicator");
-    if (status != PGR_OK) {
-        pgr_error_prefix(error, "opening family %s with NCCL: ", args->family);
-        if (pgr_nccl_the.begun)
-            pgr_nccl_abort_all();
-        return status;
-    }
+    if (!pgr_nccl_the.ready)
+        return pgr_error_set(error, PGR_INTERNAL, "family %s: opened before NCCL's world",
+                             args->family);
+    pgr_nccl_comm *made = calloc(1, sizeof *made);
+    if (!made)
+        return pgr_error_set(error, PGR_LIMIT, "out of memory for a communicator");
     made->base.ops = &pgr_nccl_comm_ops;
     made->base.job = args->job;
     strncpy(made->base.family, args->family, sizeof made->base.family - 1);
@@ -333,8 +376,10 @@ static pgr_status split_begin(pgr_nccl_comm *comm, pgr_error *error) {
     int key = is_outside(comm) ? 0 : (int)base->rank;
     ncclResult_t result = pgr_nccl_the.nccl->CommSplit(
         pgr_nccl_the.handle, colour, key, &comm->handle, (ncclConfig_t *)(void *)&config);
-    comm->phase = PGR_NCCL_SPLIT;
-    return pgr_nccl_check(base->job, result, "ncclCommSplit", error);
+    status = pgr_nccl_check(base->job, result, "ncclCommSplit", error);
+    if (status == PGR_OK)
+        comm->phase = PGR_NCCL_SPLIT;
+    return status;
 }
 
 /* That NCCL put this rank where the plan has it. */
@@ -371,10 +416,8 @@ static pgr_status open_step(pgr_nccl_comm *comm, bool *done, pgr_error *error) {
     pgr_status status = pgr_nccl_state(job, pgr_nccl_the.handle, &ready, error);
     if (status != PGR_OK || !ready)
         return status;
-    if (comm->phase == PGR_NCCL_WORLD) {
-        pgr_nccl_the.ready = true;
+    if (comm->phase == PGR_NCCL_NEW)
         return split_begin(comm, error);
-    }
     if (!is_outside(comm)) { /* the handle is NULL until the world is done with the split */
         if (comm->handle)
             status = pgr_nccl_state(job, comm->handle, &ready, error);
@@ -426,8 +469,10 @@ static void comm_free(pgr_nccl_comm *comm) {
         pgr_nccl_the.lost = comm;
         return;
     }
+    pgr_nccl_buffers_free(comm);
     pendings_free(device, comm->pending);
     pendings_free(device, comm->spare);
+    free(comm->lost);
     if (comm->token)
         device->ops->free(device, PGR_MEMORY_DEVICE, comm->token);
     free(comm);
@@ -437,21 +482,30 @@ static void comm_abort(pgr_comm *base) {
     pgr_nccl_comm *comm = (pgr_nccl_comm *)base;
     if (comm->phase == PGR_NCCL_SPLIT)
         pgr_nccl_abort_all(); /* a split can only be ended with its world */
-    if (comm->handle && !pgr_nccl_the.aborted)
+    if (comm->handle && !pgr_nccl_the.aborted) {
         pgr_nccl_the.nccl->CommAbort(comm->handle);
+        comm->handle = NULL;
+    }
     comm_free(comm);
+}
+
+/* What keeps a communicator from being destroyed in peace. */
+static pgr_status close_check(const pgr_nccl_comm *comm, pgr_error *error) {
+    if (comm->pending || comm->phase != PGR_NCCL_OPEN)
+        return pgr_error_set(error, PGR_INTERNAL,
+                             "family %s, group %lld: closed with operations under way",
+                             comm->base.family, (long long)comm->base.group);
+    if (comm->lost)
+        return pgr_error_set(error, comm->lost->status, "%s", comm->lost->message);
+    return pgr_nccl_the.aborted ? pgr_nccl_refuse(error) : PGR_OK;
 }
 
 static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
     pgr_nccl_comm *comm = (pgr_nccl_comm *)base;
-    pgr_status status = PGR_OK;
-    if (comm->pending || comm->phase != PGR_NCCL_OPEN)
-        status = pgr_error_set(error, PGR_INTERNAL,
-                               "family %s, group %lld: closed with operations under way",
-                               base->family, (long long)base->group);
-    else if (pgr_nccl_the.aborted)
-        status = pgr_nccl_refuse(error);
-    else
+    if (!comm->pending)
+        pgr_nccl_buffers_free(comm);
+    pgr_status status = close_check(comm, error);
+    if (status == PGR_OK)
         status = destroy(base->job, &comm->handle, base->timeout, error);
     if (status == PGR_BACKEND || status == PGR_TIMEOUT)
         pgr_error_prefix(error, "closing family %s, group %lld (world ranks %s): ", base->family,
@@ -464,6 +518,7 @@ static pgr_status comm_close(pgr_comm *base, pgr_error *error) {
 
 const pgr_comm_ops pgr_nccl_comm_ops = {
     .name = "nccl",
+    .join = join,
     .open_begin = open_begin,
     .open_poll = open_poll,
     .abort = comm_abort,

@@ -42,6 +42,17 @@
     X(GroupStart)                                                                                  \
     X(GroupEnd)
 
+/* Those that later versions added; NULL before. */
+#define PGR_NCCL_NEWER_CALLS(X)                                                                    \
+    X(MemAlloc, ncclResult_t, (void **memory, size_t bytes)) /* 2.19 */                            \
+    X(MemFree, ncclResult_t, (void *memory))                 /* 2.19 */                            \
+    X(CommRegister, ncclResult_t,                                                                  \
+      (const ncclComm_t comm, void *buffer, size_t bytes, void **registration))  /* 2.19 */        \
+    X(CommDeregister, ncclResult_t, (const ncclComm_t comm, void *registration)) /* 2.19 */        \
+    X(CommInitRankScalable, ncclResult_t,                                                          \
+      (ncclComm_t * comm, int ranks, int rank, int roots, ncclUniqueId *ids,                       \
+       ncclConfig_t *config)) /* 2.23 */
+
 /* ncclConfig_t of NCCL 2.28, which older headers have only the beginning of. `size` and `version`
  * say how much of it a call may read. */
 typedef struct pgr_nccl_config {
@@ -63,9 +74,9 @@ typedef struct pgr_nccl_library {
 #define PGR_NCCL_POINTER(name) __typeof__(nccl##name) *name;
     PGR_NCCL_CALLS(PGR_NCCL_POINTER)
 #undef PGR_NCCL_POINTER
-    /* 2.23; NULL before */
-    ncclResult_t (*CommInitRankScalable)(ncclComm_t *comm, int ranks, int rank, int roots,
-                                         ncclUniqueId *ids, ncclConfig_t *config);
+#define PGR_NCCL_NEWER_POINTER(name, type, arguments) type(*name) arguments;
+    PGR_NCCL_NEWER_CALLS(PGR_NCCL_NEWER_POINTER)
+#undef PGR_NCCL_NEWER_POINTER
 } pgr_nccl_library;
 
 /* Opens $PGRUN_NCCL_LIBRARY, or libnccl.so.2 as the loader finds it, once. PGR_UNSUPPORTED where it
@@ -77,9 +88,9 @@ pgr_status pgr_nccl_library_open(const pgr_nccl_library **library, pgr_error *er
 pgr_status pgr_nccl_check(const pgr_job *job, ncclResult_t result, const char *call,
                           pgr_error *error);
 
-/* The configuration of a communicator for this version: nonblocking, named (both strings are
- * borrowed until NCCL is done with the call), with `options` (may be NULL). PGR_UNSUPPORTED where
- * an option is newer than the version. */
+/* The configuration of a communicator for this version: nonblocking, named (NCCL keeps the pointer
+ * to the name as long as the communicator lives, and copies the network's), with `options` (may be
+ * NULL). PGR_UNSUPPORTED where an option is newer than the version. */
 pgr_status pgr_nccl_config_fill(int version, const char *name, const pgr_nccl_options *options,
                                 pgr_nccl_config *config, pgr_error *error);
 
@@ -93,10 +104,16 @@ int64_t pgr_nccl_root_rank(int64_t ranks, int64_t roots, int64_t root);
 typedef struct pgr_nccl_pending pgr_nccl_pending;
 
 typedef enum pgr_nccl_phase {
-    PGR_NCCL_WORLD, /* the world is being made */
+    PGR_NCCL_NEW,   /* nothing was called for it */
     PGR_NCCL_SPLIT, /* the split is under way */
     PGR_NCCL_OPEN
 } pgr_nccl_phase;
+
+/* Memory of ncclMemAlloc, registered with its communicator. */
+typedef struct pgr_nccl_buffer {
+    struct pgr_nccl_buffer *next;
+    void *memory, *registration;
+} pgr_nccl_buffer;
 
 typedef struct pgr_nccl_comm {
     pgr_comm base;
@@ -109,6 +126,8 @@ typedef struct pgr_nccl_comm {
     void *token;                       /* what a barrier sums: one i32 on the device */
     bool launching;                    /* something was enqueued, but not launched when last seen */
     pgr_nccl_pending *pending, *spare; /* under way; done, to be used again */
+    pgr_nccl_buffer *buffers;
+    pgr_error *lost; /* the first error of giving back a buffer, told when it is closed; or NULL */
 } pgr_nccl_comm;
 
 /* One operation under way. */
@@ -125,6 +144,7 @@ typedef struct pgr_nccl_world {
     ncclComm_t handle; /* NULL: not made yet, or aborted */
     bool begun, ready, aborted;
     atomic_bool abort_done; /* or it hangs, and communicators are not touched any more */
+    bool registers;         /* buffers: all ranks have ncclMemAlloc and ncclCommRegister */
     int depth;              /* of group_start */
     pgr_nccl_config config;
     pgr_nccl_comm *comms; /* opened, or being opened */
@@ -138,6 +158,11 @@ extern const pgr_comm_ops pgr_nccl_comm_ops;
 /* SMs that are left to a communicator whose options do not bound them (max_ctas): what NCCL takes
  * for large operations within an NVLink domain of Hopper GPUs. */
 enum { PGR_NCCL_UNITS = 16 };
+/* Whether this rank can have registered buffers: tries one. The device must be current. */
+bool pgr_nccl_buffers_probe(const pgr_nccl_library *nccl);
+
+/* Gives back what is left of a communicator's buffers. */
+void pgr_nccl_buffers_free(pgr_nccl_comm *comm);
 
 /* What NCCL says of a communicator now: *ready for ncclSuccess, an error, or neither. */
 pgr_status pgr_nccl_state(const pgr_job *job, ncclComm_t handle, bool *ready, pgr_error *error);
@@ -151,13 +176,20 @@ const pgr_nccl_library *pgr_nccl(void);
 /* Aborts every communicator and the world; later calls return an error. */
 void pgr_nccl_abort_all(void);
 
-/* The start of an operation of `count` elements in each of `blocks` blocks: waits until the one
- * before is launched, fills the request, gives the CUDA stream. */
+/* Waits until NCCL has launched what was called on the communicator: it does so in the background,
+ * and no call may meet it there. At most comm->base.timeout seconds; `what` is for the message. An
+ * error is not yet told to anyone, and nothing aborted. */
+pgr_status pgr_nccl_settle(pgr_nccl_comm *comm, const char *what, pgr_error *error);
+
+/* The start of an operation of `count` elements in each of `blocks` blocks: waits until those
+ * before, of any communicator, are launched (all ranks launch in the order of their calls), fills
+ * the request, gives the CUDA stream. */
 pgr_status pgr_nccl_begin(pgr_comm *comm, const char *operation, int64_t count, int64_t blocks,
                           pgr_dtype dtype, pgr_stream *stream, pgr_request *request,
                           cudaStream_t *queue, pgr_error *error);
 
-/* Its end: `result` is what NCCL's last call returned. An error aborts all communicators. */
+/* Its end: `result` is what NCCL's last call returned. Once the communicator is identified, it is
+ * on its stream then. An error aborts all communicators. */
 pgr_status pgr_nccl_end(pgr_request *request, ncclResult_t result, const char *call,
                         pgr_error *error);
 
@@ -165,7 +197,7 @@ pgr_status pgr_nccl_end(pgr_request *request, ncclResult_t result, const char *c
 pgr_status pgr_nccl_event_wait(pgr_comm *comm, pgr_event *event, const char *operation,
                                pgr_error *error);
 
-/* Of pgr_comm_ops. comm_nccl_requests.c */
+/* Of pgr_comm_ops. comm_nccl_buffers.c, comm_nccl_requests.c */
 pgr_status pgr_nccl_test(pgr_request *request, bool *done, pgr_error *error);
 pgr_status pgr_nccl_stream_wait(pgr_request *request, pgr_stream *stream, pgr_error *error);
 pgr_status pgr_nccl_buffer_alloc(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error);

@@ -20,7 +20,9 @@ static pgr_status lookup(void *handle, pgr_nccl_library *library, pgr_error *err
         missing = "nccl" #name;
     PGR_NCCL_CALLS(LOOK)
 #undef LOOK
-    *(void **)&library->CommInitRankScalable = dlsym(handle, "ncclCommInitRankScalable");
+#define LOOK_NEWER(name, type, arguments) *(void **)&library->name = dlsym(handle, "nccl" #name);
+    PGR_NCCL_NEWER_CALLS(LOOK_NEWER)
+#undef LOOK_NEWER
     if (!missing)
         return PGR_OK;
     return pgr_error_set(error, PGR_UNSUPPORTED, "%s has no %s: pgrun needs NCCL 2.18 or later",

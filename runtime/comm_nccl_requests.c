@@ -60,8 +60,7 @@ static pgr_status launched(pgr_nccl_comm *comm, bool *done, pgr_error *error) {
     return PGR_OK;
 }
 
-/* Waits until the operation before is launched. NCCL makes its connections with the first one. */
-static pgr_status settle(pgr_nccl_comm *comm, pgr_error *error) {
+pgr_status pgr_nccl_settle(pgr_nccl_comm *comm, const char *what, pgr_error *error) {
     pgr_deadline deadline = pgr_deadline_start(comm->base.timeout);
     int64_t rounds = 0;
     bool done = false;
@@ -71,15 +70,26 @@ static pgr_status settle(pgr_nccl_comm *comm, pgr_error *error) {
             status = launched(comm, &done, error);
         if (status == PGR_OK && !done && pgr_deadline_passed(&deadline))
             status = pgr_error_set(error, PGR_TIMEOUT,
-                                   "world rank %lld waited %g seconds until the operation before "
-                                   "it was launched; a member of the group did not take part",
-                                   (long long)comm->base.job->rank, comm->base.timeout);
+                                   "world rank %lld waited %g seconds until NCCL launched the "
+                                   "operation %s; a member of the group did not take part",
+                                   (long long)comm->base.job->rank, comm->base.timeout, what);
         if (status != PGR_OK)
             return status;
         if (!done)
             pgr_wait_step(&rounds, 0);
     }
     return PGR_OK;
+}
+
+/* Those of all communicators: NCCL launches from a thread of its own, so that two that are called
+ * one after the other might reach the GPU in another order than on another rank, and wait for each
+ * other there. Before 2.24 there is also but one place for what is to be launched. */
+static pgr_status settle_all(const pgr_nccl_comm *own, pgr_error *error) {
+    pgr_status status = pgr_nccl_the.depth > 0 ? PGR_OK : watch(own, error);
+    for (pgr_nccl_comm *comm = pgr_nccl_the.comms; comm && status == PGR_OK; comm = comm->next)
+        if (comm->launching)
+            status = pgr_nccl_settle(comm, "before it", error);
+    return status;
 }
 
 static pgr_status pending_take(pgr_nccl_comm *comm, pgr_nccl_pending **pending, pgr_error *error) {
@@ -126,7 +136,7 @@ pgr_status pgr_nccl_begin(pgr_comm *base, const char *operation, int64_t count, 
     *request = (pgr_request){
         .comm = base, .operation = operation, .sequence = ++base->sequence, .bytes = bytes};
     pgr_nccl_pending *pending = NULL;
-    pgr_status status = pgr_nccl_the.aborted ? pgr_nccl_refuse(error) : settle(comm, error);
+    pgr_status status = pgr_nccl_the.aborted ? pgr_nccl_refuse(error) : settle_all(comm, error);
     if (status == PGR_OK)
         status = pending_take(comm, &pending, error);
     if (status == PGR_OK)
@@ -143,9 +153,10 @@ pgr_status pgr_nccl_end(pgr_request *request, ncclResult_t result, const char *c
     pgr_nccl_comm *comm = (pgr_nccl_comm *)request->comm;
     bool done;
     pgr_status status = pgr_nccl_check(comm->base.job, result, call, error);
-    comm->launching = true;
+    comm->launching = comm->launching || status == PGR_OK;
     if (status == PGR_OK)
-        status = launched(comm, &done, error);
+        status = comm->base.identified ? pgr_nccl_settle(comm, "itself", error)
+                                       : launched(comm, &done, error);
     return status == PGR_OK ? PGR_OK : operation_failed(request, status, error);
 }
 
@@ -200,17 +211,7 @@ pgr_status pgr_nccl_test(pgr_request *request, bool *done, pgr_error *error) {
     return PGR_OK;
 }
 
-/* ---- memory and grouping ------------------------------------------------------------------- */
-
-pgr_status pgr_nccl_buffer_alloc(pgr_comm *comm, int64_t bytes, void **buffer, pgr_error *error) {
-    pgr_device *device = comm->job->device;
-    return device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, buffer, error);
-}
-
-void pgr_nccl_buffer_free(pgr_comm *comm, void *buffer) {
-    pgr_device *device = comm->job->device;
-    device->ops->free(device, PGR_MEMORY_DEVICE, buffer);
-}
+/* ---- grouping ------------------------------------------------------------------------------- */
 
 static pgr_status group_failed(const pgr_comm *comm, pgr_status status, pgr_error *error) {
     pgr_error_prefix(error, "family %s, group %lld (world ranks %s): ", comm->family,
@@ -222,7 +223,7 @@ static pgr_status group_failed(const pgr_comm *comm, pgr_status status, pgr_erro
 pgr_status pgr_nccl_group_start(pgr_comm *comm, pgr_error *error) {
     if (pgr_nccl_the.aborted)
         return pgr_nccl_refuse(error);
-    pgr_status status = settle((pgr_nccl_comm *)comm, error);
+    pgr_status status = settle_all((pgr_nccl_comm *)comm, error);
     if (status == PGR_OK)
         status =
             pgr_nccl_check(comm->job, pgr_nccl_the.nccl->GroupStart(), "ncclGroupStart", error);
@@ -236,8 +237,12 @@ pgr_status pgr_nccl_group_end(pgr_comm *comm, pgr_error *error) {
     if (pgr_nccl_the.depth == 0)
         return pgr_error_set(error, PGR_INTERNAL, "group_end without group_start");
     pgr_nccl_the.depth--;
+    if (pgr_nccl_the.aborted) /* NCCL's group has communicators that are no more */
+        return pgr_nccl_refuse(error);
     pgr_status status =
         pgr_nccl_check(comm->job, pgr_nccl_the.nccl->GroupEnd(), "ncclGroupEnd", error);
+    if (status == PGR_OK)
+        status = settle_all((pgr_nccl_comm *)comm, error);
     return status == PGR_OK ? PGR_OK : group_failed(comm, status, error);
 }
 

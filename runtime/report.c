@@ -300,16 +300,42 @@ static void say_uneven(const pgr_report *report, const pgr_group *group, const u
         say(report, "  (%lld ranks are in no group)", (long long)rest->in_none);
 }
 
-static void say_group(const pgr_report *report, const pgr_group *group, int width, double seconds,
-                      const uneven *rest) {
-    say(report, "   %-*s %5lld %7lld  ", width, group->family.name, (long long)group->family.size,
-        (long long)group->family.count);
-    if (group->family.size == 1)
-        say(report, "%9s  ", "-");
-    else if (group->shared_with)
-        say(report, "%9s  ", "shared");
+/* Milliseconds of opening and of the first collectives, MiB of memory; '-' for what there is not.
+ */
+static void say_setup(const pgr_report *report, const pgr_setup *setup) {
+    const double seconds[] = {setup->open_seconds, setup->first_seconds};
+    for (int i = 0; i < 2; i++)
+        if (seconds[i] > 0)
+            say(report, " %9.2f", 1e3 * seconds[i]);
+        else
+            say(report, " %9s", "-");
+    if (setup->memory_bytes != PGR_NIL)
+        say(report, " %7.1f  ", (double)setup->memory_bytes / 1048576);
     else
-        say(report, "%9.2f  ", 1e3 * seconds);
+        say(report, " %7s  ", "-");
+}
+
+static void put_setup(row *line, const pgr_setup *setup) {
+    put_number(line, "open_ms", 1e3 * setup->open_seconds);
+    if (setup->first_seconds > 0) {
+        put(line, ", ");
+        put_number(line, "first_ms", 1e3 * setup->first_seconds);
+    }
+    if (setup->memory_bytes != PGR_NIL)
+        put(line, ", \"memory_bytes\": %lld", (long long)setup->memory_bytes);
+    else
+        put(line, ", \"memory_bytes\": null");
+}
+
+static void say_group(const pgr_report *report, const pgr_group *group, int width,
+                      const pgr_setup *setup, const uneven *rest) {
+    static const pgr_setup none = {.memory_bytes = PGR_NIL};
+    say(report, "   %-*s %5lld %7lld ", width, group->family.name, (long long)group->family.size,
+        (long long)group->family.count);
+    if (group->shared_with && group->family.size > 1)
+        say(report, " %9s %9s %7s  ", "shared", "-", "-");
+    else
+        say_setup(report, group->family.size > 1 ? setup : &none);
     say_members(report, group);
     say_uneven(report, group, rest);
     if (group->shared_with)
@@ -318,9 +344,9 @@ static void say_group(const pgr_report *report, const pgr_group *group, int widt
 }
 
 static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr_group *group,
-                               int width, double seconds, pgr_error *error) {
+                               int width, const pgr_setup *setup, pgr_error *error) {
     uneven rest = uneven_of(&group->family, job->size);
-    say_group(report, group, width, seconds, &rest);
+    say_group(report, group, width, setup, &rest);
     row line = {.used = 0};
     put(&line, "{");
     put_string(&line, "workload", "open");
@@ -335,7 +361,23 @@ static pgr_status report_group(pgr_report *report, const pgr_job *job, const pgr
     if (group->shared_with)
         put_string(&line, "shared_with", group->shared_with);
     else
-        put_number(&line, "open_ms", 1e3 * seconds);
+        put_setup(&line, setup);
+    return finish_row(report, &line, error);
+}
+
+/* What all communicators share is no family: a row of its own kind. */
+static pgr_status report_world(pgr_report *report, const pgr_job *job, int width,
+                               const pgr_setup *setup, pgr_error *error) {
+    say(report, "   %-*s %5lld %7d ", width, "(all ranks)", (long long)job->size, 1);
+    say_setup(report, setup);
+    say(report, "shared by the communicators below\n");
+    row line = {.used = 0};
+    put(&line, "{");
+    put_string(&line, "workload", "world");
+    put(&line, ", ");
+    put_string(&line, "comm", job->comm_name);
+    put(&line, ", \"ranks\": %lld, ", (long long)job->size);
+    put_setup(&line, setup);
     return finish_row(report, &line, error);
 }
 
@@ -350,13 +392,16 @@ static int name_width(const pgr_groups *groups) {
 }
 
 pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_groups *groups,
-                             const double *seconds, pgr_error *error) {
+                             const pgr_setup *setups, pgr_error *error) {
     int width = name_width(groups);
-    say(report, "#  %-*s %5s %7s  %9s  %s\n", width, "family", "size", "groups", "open ms",
-        "members of rank 0's group");
+    int64_t count = pgr_groups_count(groups);
+    say(report, "#  %-*s %5s %7s %9s %9s %7s  %s\n", width, "family", "size", "groups", "open ms",
+        "first ms", "MiB", "members of rank 0's group");
     pgr_status status = PGR_OK;
-    for (int64_t i = 0; !status && i < pgr_groups_count(groups); i++)
-        status = report_group(report, job, pgr_groups_at(groups, i), width, seconds[i], error);
+    if (pgr_groups_world(groups))
+        status = report_world(report, job, width, &setups[count], error);
+    for (int64_t i = 0; !status && i < count; i++)
+        status = report_group(report, job, pgr_groups_at(groups, i), width, &setups[i], error);
     say(report, "#\n");
     if (report->text)
         fflush(report->text);

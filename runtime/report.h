@@ -23,10 +23,11 @@ pgr_status pgr_report_open(FILE *text, const char *directory, pgr_report **repor
 pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_job *job,
                              const pgr_spec *spec, const pgr_plan *plan, pgr_error *error);
 
-/* The groups that this gave, and how long each family took to open on the slowest rank; `seconds`
- * has one entry per open family. */
+/* The groups that this gave, and what opening took: on the slowest rank, and on the one whose
+ * device lost most memory. `setups` has one entry per open family, and one for what the
+ * communicators share (see pgr_groups_world). */
 pgr_status pgr_report_groups(pgr_report *report, const pgr_job *job, const pgr_groups *groups,
-                             const double *seconds, pgr_error *error);
+                             const pgr_setup *setups, pgr_error *error);
 
 /* One result: a line of text and a row. */
 pgr_status pgr_report_result(pgr_report *report, const pgr_result *result, pgr_error *error);

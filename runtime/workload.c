@@ -79,13 +79,33 @@ static pgr_status check_given(const pgr_spec *spec, const pgr_plan *plan, pgr_er
     return PGR_OK;
 }
 
+/* Options of a family that there is not would change nothing, and nobody would know. */
+static pgr_status check_options(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
+    for (int64_t i = 0; i < spec->run.nccl.count; i++) {
+        pgr_family family, other;
+        const char *name = spec->run.nccl.items[i].family;
+        pgr_status status = pgr_plan_family_find(plan, name, &family, error);
+        if (status) {
+            pgr_error_prefix(error, "run.nccl: ");
+            return status;
+        }
+        for (int64_t j = 0; j < i; j++)
+            if (!pgr_plan_family_find(plan, spec->run.nccl.items[j].family, &other, NULL) &&
+                pgr_family_is(&other, &family))
+                return pgr_error_set(error, PGR_INVALID,
+                                     "run.nccl: %s and %s are one family: give its options once",
+                                     spec->run.nccl.items[j].family, name);
+    }
+    return PGR_OK;
+}
+
 pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr_names *names,
                                  pgr_error *error) {
-    if (spec->run.families_given) {
-        pgr_status status = check_given(spec, plan, error);
-        if (status)
-            return status;
-    }
+    pgr_status status = check_options(spec, plan, error);
+    if (!status && spec->run.families_given)
+        status = check_given(spec, plan, error);
+    if (status)
+        return status;
     int64_t room = spec->run.families.count + 2 * spec->run.workloads.count + 1;
     pgr_names all = {.items = calloc((size_t)room, sizeof *all.items)};
     if (!all.items)

@@ -20,7 +20,7 @@ if(PGRUN_WITH_CUDA)
     target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NCCL_INCLUDE})
     # NCCL as of 2.28 and, with less in it, as of 2.18.
     foreach(version 22809 21805)
-      add_library(nccl_fake_${version} MODULE fake/nccl_fake.c)
+      add_library(nccl_fake_${version} MODULE fake/nccl_fake.c fake/nccl_fake_data.c)
       target_compile_definitions(nccl_fake_${version} PRIVATE NCCL_FAKE_VERSION=${version})
       target_include_directories(nccl_fake_${version} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
                                  ${PGRUN_NCCL_INCLUDE})
@@ -35,9 +35,22 @@ if(PGRUN_WITH_CUDA)
     add_dependencies(nccl_ops pgrun_fake_cuda pgrun_mpi)
     add_test(NAME nccl/operations
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_ops.sh $<TARGET_FILE:nccl_ops>)
+    add_executable(nccl_library_test unit/nccl_library_test.c
+                   ${CMAKE_SOURCE_DIR}/runtime/comm_nccl_library.c)
+    target_include_directories(nccl_library_test SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+                               ${PGRUN_NCCL_INCLUDE})
+    target_link_libraries(nccl_library_test PRIVATE pgrun_core PkgConfig::CMOCKA)
+    add_test(NAME unit/nccl_library COMMAND nccl_library_test)
+    set_tests_properties(unit/nccl_library PROPERTIES LABELS "unit;cuda" TIMEOUT 20)
+    add_executable(nccl_calls fake/nccl_calls.c)
+    target_include_directories(nccl_calls SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS}
+                               ${PGRUN_NCCL_INCLUDE})
+    target_link_libraries(nccl_calls PRIVATE pgrun_core)
+    add_dependencies(nccl_calls pgrun_fake_cuda)
+    add_test(NAME nccl/calls COMMAND nccl_calls)
     add_test(NAME nccl/overlap
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_overlap.sh $<TARGET_FILE:overlap_test>)
-    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # A profiler of its own, which the module's ranges are told to.

@@ -209,6 +209,24 @@ pgr_fake_cuda_enqueue(cudaStream_t stream, bool (*step)(void *), void *context) 
     enqueue(t);
 }
 
+/* For its memory: a region, or false; freed where nothing is under way; bytes of which nothing is
+ * known but that they are taken. */
+static size_t taken;
+bool pgr_fake_cuda_alloc(void **out, size_t bytes);
+bool pgr_fake_cuda_free(void *memory);
+void pgr_fake_cuda_take(long bytes);
+__attribute__((visibility("default"))) bool pgr_fake_cuda_alloc(void **out, size_t bytes) {
+    return region_make(out, bytes, false) == cudaSuccess;
+}
+
+__attribute__((visibility("default"))) bool pgr_fake_cuda_free(void *memory) {
+    return !first_task && region_of(memory) >= 0 && cudaFree(memory) == cudaSuccess;
+}
+
+__attribute__((visibility("default"))) void pgr_fake_cuda_take(long bytes) {
+    taken += (size_t)bytes;
+}
+
 /* ---- the runtime --------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {
@@ -308,7 +326,16 @@ cudaError_t cudaFreeHost(void *memory) {
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+    MAY_FAIL;
     *free_bytes = *total = (size_t)80 << 30;
+    for (int i = 0; i < REGIONS; i++)
+        *free_bytes -= regions[i].memory && !regions[i].pinned ? regions[i].bytes : 0;
+    *free_bytes -= taken;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize(void) {
+    run_all();
     return cudaSuccess;
 }
 

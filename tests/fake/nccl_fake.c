@@ -7,14 +7,14 @@
  * ended PGRUN_FAKE_NCCL_FAIL=CALL[:N][@RANK]  the N-th call (default 1) of that name fails on that
  * rank PGRUN_FAKE_NCCL_ASYNC=N[@RANK]        after N operations there is an asynchronous error
  *   PGRUN_FAKE_NCCL_STUCK=1               ncclCommAbort hangs
- *   PGRUN_FAKE_NCCL_ABSENT=N[@RANK]       that rank's N-th operation never begins; 0: its init */
+ *   PGRUN_FAKE_NCCL_ABSENT=N[@RANK]       that rank's N-th operation never begins; 0: its init
+ *   PGRUN_FAKE_NCCL_COUNT=1               each call is a line of the log
+ * A communicator takes device memory: WORLD_BYTES or SPLIT_BYTES, and FIRST_BYTES with its first
+ * operation. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <nccl.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,40 +22,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "nccl_fake.h"
+
 #ifndef NCCL_FAKE_VERSION
 #define NCCL_FAKE_VERSION 22809
 #endif
 #define API __attribute__((visibility("default")))
 
-enum { RANKS = 8, SPLITS = 11, CHANNELS = 1 + SPLITS * RANKS, SLOT = 65536, BOX = 4096 };
-
-typedef struct channel {
-    atomic_int arrived[RANKS];
-    atomic_ulong published[RANKS], taken[RANKS];
-    struct {
-        atomic_int arrived[RANKS];
-        int colour[RANKS], key[RANKS];
-    } splits[SPLITS];
-    struct {
-        atomic_int full;
-        char data[BOX];
-    } boxes[RANKS][RANKS];
-    char slots[RANKS][SLOT];
-} channel;
-
-struct ncclComm {
-    struct ncclComm *next; /* of all: none is freed, tasks still look at them */
-    channel *channels;     /* of the file */
-    channel *own;
-    int rank, size, parts[RANKS]; /* parts: ranks in the world's channel */
-    bool ready, aborted, finalized, absent;
-    char name[64];
-    int busy, splits;
-    unsigned long sequence;
-    struct ncclComm **splitting; /* where a split under way puts its result */
-    struct task *waiting;        /* called, but not launched */
-};
-
+enum { WORLD_BYTES = 1 << 20, SPLIT_BYTES = 2 << 20, FIRST_BYTES = 4 << 20, GRANULE = 2 << 20 };
 static struct ncclComm *all;
 
 static struct ncclComm *comm_make(void) {
@@ -63,30 +37,6 @@ static struct ncclComm *comm_make(void) {
     made->next = all;
     return all = made;
 }
-
-typedef enum kind { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, SEND, RECV } kind;
-
-typedef struct op {
-    kind kind;
-    struct ncclComm *comm;
-    const void *send;
-    void *receive;
-    size_t count;
-    ncclDataType_t type;
-    ncclRedOp_t reduce;
-    int peer;
-    unsigned long sequence;
-    int state; /* 0: to publish, 1: published, 2: done */
-    bool never;
-} op;
-
-/* What is one task of the stream: a collective, or a group of messages. */
-typedef struct task {
-    struct task *next;
-    cudaStream_t stream;
-    int count;
-    op ops[4 * RANKS];
-} task;
 
 /* ---- what the environment plants ----------------------------------------------------------- */
 
@@ -100,14 +50,32 @@ static bool here(const char *text) {
     return !at || atoi(at + 1) == world_rank();
 }
 
+static void tell(const char *format, ...) {
+    char path[512];
+    va_list arguments;
+    snprintf(path, sizeof path, "%s/log.%d", getenv("PGRUN_FAKE_NCCL_DIR"), world_rank());
+    FILE *file = fopen(path, "a");
+    if (!file)
+        return;
+    va_start(arguments, format);
+    vfprintf(file, format, arguments);
+    va_end(arguments);
+    fclose(file);
+}
+
 static bool faulty(const char *call) {
     static int calls;
     const char *text = getenv("PGRUN_FAKE_NCCL_FAIL");
     size_t length = strlen(call);
+    if (getenv("PGRUN_FAKE_NCCL_COUNT"))
+        tell("call %s\n", call);
     if (!text || strncmp(text, call, length) != 0 || !here(text) ||
         (text[length] && text[length] != ':' && text[length] != '@'))
         return false;
-    return ++calls == (text[length] == ':' ? atoi(text + length + 1) : 1);
+    bool planted = ++calls == (text[length] == ':' ? atoi(text + length + 1) : 1);
+    if (planted)
+        tell("planted %s\n", call);
+    return planted;
 }
 
 #define MAY_FAIL                                                                                   \
@@ -123,171 +91,38 @@ static bool planted(const char *variable, int count) {
 }
 
 static int operations;
-
-static void tell(const char *format, ...) {
-    char path[512];
-    va_list arguments;
-    snprintf(path, sizeof path, "%s/log.%d", getenv("PGRUN_FAKE_NCCL_DIR"), world_rank());
-    FILE *file = fopen(path, "a");
-    if (!file)
-        return;
-    va_start(arguments, format);
-    vfprintf(file, format, arguments);
-    va_end(arguments);
-    fclose(file);
-}
+static __thread int depth;
+static __thread task *group; /* what is put together */
 
 /* ---- streams ------------------------------------------------------------------------------- */
 
-/* fake_cuda.c's: `step` is called until it returns true, in the stream's order. */
+/* A function of fake_cuda.c's, in the module. */
+static void *module_symbol(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/libpgrun_cuda.so", getenv("PGRUN_MODULE_PATH"));
+    void *module = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    void *found = module ? dlsym(module, name) : NULL;
+    if (!found) {
+        fprintf(stderr, "nccl_fake: no %s in %s\n", name, path);
+        _exit(99);
+    }
+    return found;
+}
+
+/* `step` is called until it returns true, in the stream's order. */
 static void stream_enqueue(cudaStream_t stream, bool (*step)(void *), void *context) {
     static void (*enqueue)(cudaStream_t, bool (*)(void *), void *);
-    if (!enqueue) {
-        char path[512];
-        snprintf(path, sizeof path, "%s/libpgrun_cuda.so", getenv("PGRUN_MODULE_PATH"));
-        void *module = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-        *(void **)&enqueue = module ? dlsym(module, "pgr_fake_cuda_enqueue") : NULL;
-        if (!enqueue) {
-            fprintf(stderr, "nccl_fake: no pgr_fake_cuda_enqueue in %s\n", path);
-            _exit(99);
-        }
-    }
+    if (!enqueue)
+        *(void **)&enqueue = module_symbol("pgr_fake_cuda_enqueue");
     enqueue(stream, step, context);
 }
 
-static size_t width(ncclDataType_t type) {
-    switch (type) {
-    case ncclUint8:
-        return 1;
-    case ncclBfloat16:
-        return 2;
-    case ncclInt32:
-    case ncclFloat32:
-        return 4;
-    default:
-        return 8;
-    }
-}
-
-static double value(const void *data, size_t at, ncclDataType_t type) {
-    if (type == ncclFloat32)
-        return ((const float *)data)[at];
-    if (type == ncclFloat64)
-        return ((const double *)data)[at];
-    if (type == ncclInt32)
-        return ((const int32_t *)data)[at];
-    if (type == ncclUint8)
-        return ((const uint8_t *)data)[at];
-    uint32_t bits = (uint32_t)((const uint16_t *)data)[at] << 16;
-    float wide;
-    memcpy(&wide, &bits, sizeof wide);
-    return wide;
-}
-
-static void put(void *data, size_t at, ncclDataType_t type, double what) {
-    if (type == ncclFloat32)
-        ((float *)data)[at] = (float)what;
-    if (type == ncclFloat64)
-        ((double *)data)[at] = what;
-    if (type == ncclInt32)
-        ((int32_t *)data)[at] = (int32_t)what;
-    if (type == ncclUint8)
-        ((uint8_t *)data)[at] = (uint8_t)what;
-    if (type == ncclBfloat16) {
-        float narrow = (float)what;
-        uint32_t bits;
-        memcpy(&bits, &narrow, sizeof bits);
-        ((uint16_t *)data)[at] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-    }
-}
-
-static void reduce(const op *o, size_t from) {
-    for (size_t i = 0; i < o->count; i++) {
-        int64_t whole = 0;
-        double sum = 0;
-        for (int r = 0; r < o->comm->size; r++) {
-            const void *slot = o->comm->own->slots[r];
-            int64_t w = o->type == ncclInt64 ? ((const int64_t *)slot)[from + i] : 0;
-            double v = o->type == ncclInt64 ? 0 : value(slot, from + i, o->type);
-            whole =
-                r == 0 || (o->reduce == ncclMax && w > whole) || (o->reduce == ncclMin && w < whole)
-                    ? w
-                : o->reduce == ncclSum ? whole + w
-                                       : whole;
-            sum = r == 0 || (o->reduce == ncclMax && v > sum) || (o->reduce == ncclMin && v < sum)
-                      ? v
-                  : o->reduce == ncclSum ? sum + v
-                                         : sum;
-        }
-        if (o->type == ncclInt64)
-            ((int64_t *)o->receive)[i] = whole;
-        else
-            put(o->receive, i, o->type, sum);
-    }
-}
-
-static bool all_at_least(const atomic_ulong *values, int size, unsigned long least) {
-    for (int r = 0; r < size; r++)
-        if (atomic_load(&values[r]) < least)
-            return false;
-    return true;
-}
-
-static void collective_step(op *o) {
-    struct ncclComm *comm = o->comm;
-    channel *own = comm->own;
-    size_t bytes = o->count * width(o->type);
-    size_t sent = o->kind == REDUCE_SCATTER ? bytes * (size_t)comm->size : bytes;
-    if (o->state == 0 && all_at_least(own->taken, comm->size, o->sequence - 1)) {
-        memcpy(own->slots[comm->rank], o->send, sent);
-        atomic_store(&own->published[comm->rank], o->sequence);
-        o->state = 1;
-    }
-    if (o->state != 1 || !all_at_least(own->published, comm->size, o->sequence))
-        return;
-    if (o->kind == ALL_REDUCE)
-        reduce(o, 0);
-    else if (o->kind == REDUCE_SCATTER)
-        reduce(o, o->count * (size_t)comm->rank);
-    else if (o->kind == BROADCAST)
-        memcpy(o->receive, own->slots[o->peer], bytes);
-    else
-        for (int r = 0; r < comm->size; r++)
-            memcpy((char *)o->receive + (size_t)r * bytes, own->slots[r], bytes);
-    atomic_store(&own->taken[comm->rank], o->sequence);
-    o->state = 2;
-}
-
-static void message_step(op *o) {
-    struct ncclComm *comm = o->comm;
-    int from = o->kind == SEND ? comm->rank : o->peer, to = o->kind == SEND ? o->peer : comm->rank;
-    size_t bytes = o->count * width(o->type);
-    if (atomic_load(&comm->own->boxes[from][to].full) != (o->kind == RECV))
-        return;
-    if (o->kind == SEND)
-        memcpy(comm->own->boxes[from][to].data, o->send, bytes);
-    else
-        memcpy(o->receive, comm->own->boxes[from][to].data, bytes);
-    atomic_store(&comm->own->boxes[from][to].full, o->kind == SEND);
-    o->state = 2;
-}
-
-static bool task_step(void *context) {
-    task *t = context;
-    bool done = true;
-    for (int i = 0; i < t->count; i++) {
-        op *o = &t->ops[i];
-        if (o->comm->aborted)
-            continue;
-        if (o->state != 2 && !o->never && o->kind < SEND)
-            collective_step(o);
-        else if (o->state != 2 && !o->never)
-            message_step(o);
-        done = done && o->state == 2;
-    }
-    if (done)
-        free(t);
-    return done;
+static void memory_take(struct ncclComm *comm, long bytes) {
+    static void (*take)(long);
+    if (!take)
+        *(void **)&take = module_symbol("pgr_fake_cuda_take");
+    take(bytes);
+    comm->bytes += bytes;
 }
 
 /* ---- calls --------------------------------------------------------------------------------- */
@@ -376,6 +211,7 @@ static ncclResult_t init(ncclComm_t *out, int ranks, int rank, int ids, const nc
     snprintf(comm->name, sizeof comm->name, "world");
     if (!comm->absent)
         atomic_store(&comm->own->arrived[rank], 1);
+    memory_take(comm, WORLD_BYTES);
     tell("made world %d of %d ids=%d%s\n", rank, ranks, ids, text);
     *out = comm;
     return ncclInProgress;
@@ -433,6 +269,7 @@ static void split_end(struct ncclComm *comm) {
             made->rank += comm->own->splits[at].key[r] < key;
         }
         *comm->splitting = made;
+        memory_take(made, SPLIT_BYTES);
         tell("made %s %d of %d\n", made->name, made->rank, made->size);
     }
     comm->splitting = NULL;
@@ -448,11 +285,6 @@ static bool all_arrived(const atomic_int *arrived, int size) {
 API ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
     MAY_FAIL;
     *state = ncclInProgress;
-    const char *async = getenv("PGRUN_FAKE_NCCL_ASYNC");
-    if (async && here(async) && operations >= atoi(async) && operations > 0) {
-        *state = ncclRemoteError;
-        return ncclSuccess;
-    }
     if (!comm->ready) {
         comm->ready = !comm->absent && all_arrived(comm->own->arrived, comm->size);
         return ncclSuccess;
@@ -467,15 +299,20 @@ API ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *state) {
     while (comm->waiting) {
         task *t = comm->waiting;
         comm->waiting = t->next;
-        stream_enqueue(t->stream, task_step, t);
+        stream_enqueue(t->stream, fake_task_step, t);
     }
-    *state = ncclSuccess;
+    /* Of a communicator that has operations, and after they were launched in good order. */
+    const char *async = getenv("PGRUN_FAKE_NCCL_ASYNC");
+    bool planned = async && here(async) && operations >= atoi(async) && comm->own != comm->channels;
+    *state = planned && comm->launched ? ncclRemoteError : ncclSuccess;
+    comm->launched = planned;
     return ncclSuccess;
 }
 
 static ncclResult_t end(ncclComm_t comm, const char *how) {
     tell("%s %s\n", how, comm->name);
     comm->aborted = true;
+    memory_take(comm, -comm->bytes);
     return ncclSuccess;
 }
 
@@ -497,7 +334,9 @@ API ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 API ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (getenv("PGRUN_FAKE_NCCL_STUCK"))
         sleep(30);
-    return end(comm, "aborted");
+    end(comm, depth > 0 ? "aborted together" : "aborted");
+    MAY_FAIL;
+    return ncclSuccess;
 }
 
 API ncclResult_t ncclCommCount(const ncclComm_t comm, int *count) {
@@ -512,14 +351,60 @@ API ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank) {
     return ncclSuccess;
 }
 
+#if NCCL_FAKE_VERSION >= 21900
+/* ---- buffers ------------------------------------------------------------------------------- */
+
+API ncclResult_t ncclMemAlloc(void **memory, size_t bytes) {
+    static bool (*alloc)(void **, size_t);
+    MAY_FAIL;
+    if (!alloc)
+        *(void **)&alloc = module_symbol("pgr_fake_cuda_alloc");
+    if (!alloc(memory, (bytes + GRANULE - 1) / GRANULE * GRANULE))
+        return ncclUnhandledCudaError;
+    tell("alloc\n");
+    return ncclSuccess;
+}
+
+/* Where something may still use it, that is an error here and bad luck with NCCL. */
+API ncclResult_t ncclMemFree(void *memory) {
+    static bool (*give_back)(void *);
+    if (!give_back)
+        *(void **)&give_back = module_symbol("pgr_fake_cuda_free");
+    if (!give_back(memory))
+        return ncclInvalidUsage;
+    tell("freed\n");
+    MAY_FAIL;
+    return ncclSuccess;
+}
+
+/* Not while there is work in the background, which would look at the same list. */
+static ncclResult_t registered(struct ncclComm *comm, const char *how) {
+    if (!comm->ready || comm->aborted || comm->waiting || comm->busy > 0)
+        return ncclInvalidUsage;
+    tell("%s\n", how);
+    return ncclSuccess;
+}
+
+API ncclResult_t ncclCommRegister(const ncclComm_t comm, void *buffer, size_t bytes, void **out) {
+    MAY_FAIL;
+    (void)bytes;
+    *out = buffer;
+    return registered(comm, "registered");
+}
+
+API ncclResult_t ncclCommDeregister(const ncclComm_t comm, void *registration) {
+    (void)registration;
+    ncclResult_t result = registered(comm, "deregistered");
+    MAY_FAIL;
+    return result;
+}
+#endif
+
 /* ---- operations ---------------------------------------------------------------------------- */
 
 /* nccl.h's are no prototypes */
 ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
-
-static int depth;
-static task *group; /* what is put together */
 
 static ncclResult_t launch(task *t) {
     struct ncclComm *comm = t->ops[0].comm;
@@ -527,13 +412,15 @@ static ncclResult_t launch(task *t) {
     while (*last)
         last = &(*last)->next;
     *last = t;
+    if (comm->bytes == SPLIT_BYTES)
+        memory_take(comm, FIRST_BYTES);
     comm->busy = 3;
     return ncclInProgress;
 }
 
 static ncclResult_t add(op made, cudaStream_t stream) {
-    size_t bytes =
-        made.count * width(made.type) * (made.kind == REDUCE_SCATTER ? (size_t)made.comm->size : 1);
+    size_t bytes = made.count * fake_width(made.type) *
+                   (made.kind == REDUCE_SCATTER ? (size_t)made.comm->size : 1);
     if (bytes > (made.kind >= SEND ? BOX : SLOT)) {
         fprintf(stderr, "nccl_fake: %zu bytes are too many\n", bytes);
         return ncclInvalidArgument;

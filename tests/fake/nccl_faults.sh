@@ -46,11 +46,12 @@ group='family tp, group 0 \(world ranks 0, 1\)'
 # Each call in turn, on both ranks.
 fault 'ncclGetVersion' PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
 for call in ncclGetUniqueId ncclCommInitRankConfig; do
-    fault "opening family tp with NCCL: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call
+    fault "opening NCCL's world: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call
 done
-fault "opening family tp with NCCL: rank 0 on .*: ncclCommInitRankScalable: $code" \
+fault "opening NCCL's world: rank 0 on .*: ncclCommInitRankScalable: $code" \
     PGRUN_NCCL_RANKS_PER_ROOT=1 PGRUN_FAKE_NCCL_FAIL=ncclCommInitRankScalable
-for call in ncclCommSplit ncclCommGetAsyncError ncclCommCount ncclCommUserRank; do
+fault "opening NCCL's world: rank [01] on .*: ncclCommGetAsyncError: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommGetAsyncError
+for call in ncclCommSplit ncclCommCount ncclCommUserRank; do
     fault "opening family tp, group 0 \(world ranks 0, 1\): rank [01] on .*: $call: $code" \
         PGRUN_FAKE_NCCL_FAIL=$call
 done
@@ -71,7 +72,7 @@ fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce:
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
     PGRUN_FAKE_NCCL_ASYNC=4
 # A rank that never arrives.
-fault "opening $group: world rank 0 waited 2 seconds without progress in creating the communicator" \
+fault "opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=0@1
 fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=4@1
@@ -84,6 +85,12 @@ fault "reduce-scatter number 9 of 2048 bytes in $group: rank 0 on .*: ncclReduce
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3 PGRUN_FAKE_NCCL_STUCK=1
+# Before 2.19, what NCCL does in the background would not be waited for: then nothing is aborted.
+old=PGRUN_NCCL_LIBRARY=${library}_21805.so
+left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds' \
+    "$old" PGRUN_FAKE_NCCL_ABSENT=0@1
+fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
+    "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3
 # Libraries that cannot be used.
 fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
 fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"

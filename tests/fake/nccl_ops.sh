@@ -12,5 +12,10 @@ for version in 22809 21805; do
 done
 made=$(cat "$work"/log.* | grep -c '^made')
 destroyed=$(cat "$work"/log.* | grep -c '^destroyed')
+for pair in alloc:freed registered:deregistered; do
+    [ "$(cat "$work"/log.* | grep -c "^${pair%:*}$")" = "$(cat "$work"/log.* | grep -c "^${pair#*:}$")" ] ||
+        { echo "FAIL not as many ${pair#*:} as ${pair%:*}"; exit 1; }
+done
+grep -q '^registered' "$work"/log.0 || { echo "FAIL no buffer was registered"; exit 1; }
 echo "$made communicators made, $destroyed destroyed"
 [ "$made" = "$destroyed" ] && [ "$made" = 56 ] # 14 ranks, a world and a split each, twice

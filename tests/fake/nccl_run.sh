@@ -45,8 +45,23 @@ logged() {
     fi
 }
 
+# row PATTERN - one line of rows.jsonl matches.
+row() {
+    if [ "$(grep -cE -- "$1" "$work/report/rows.jsonl")" != 1 ]; then
+        printf 'FAIL no row, or several, like "%s" in:\n%s\n' "$1" "$(cat "$work/report/rows.jsonl")"
+        failed=1
+    fi
+}
+
 verified='# 2 workloads verified'
-run 8 0 "$verified" --
+run 8 0 "$verified" -- --report "$work/report"
+# The world's own row, and what a communicator, its first collective and a barrier's token took: 1 MiB, and
+# 2 + 4 MiB and a page (nccl_fake.c).
+ms='[0-9.e-]+'
+row "^\{\"workload\": \"world\", \"comm\": \"NCCL 2.28.9, Open MPI [0-9.]+\", \"ranks\": 8, \"open_ms\": $ms, \"memory_bytes\": 1048576\}\$"
+for family in tp cp; do
+    row "^\{\"workload\": \"open\", \"group\": \"$family\", .*, \"open_ms\": $ms, \"first_ms\": $ms, \"memory_bytes\": 6295552\}\$"
+done
 logged 8 '^made world [0-7] of 8 ids=1 name="pgrun world"$'
 logged 2 '^split colour=0 key=0 name="pgrun (tp|cp) 0"$'
 logged 8 '^split colour=[0-3] key=[01] name="pgrun tp [0-3]"$'
@@ -68,6 +83,13 @@ logged 2 '^made world [01] of 2 ids=1 split_share=1 name="pgrun world"$'
 run 2 0 'overlap in 3 chunks, plain order' -- --set parallel.cp=1 --set parallel.sequence_parallel=true \
     --set parallel.tp_comm_overlap=true --set model.decoder_seq_len=34 --set run.overlap_chunks=3
 run 2 0 '   mlp      tf32 tp    ok' -- --set parallel.cp=1 --set run.tf32=true
+# Families of the same groups share a communicator where their options are equal.
+shared='run.families={ "tp", "tp-cp" }'
+run 2 0 "$verified" -- --set parallel.cp=1 --set "$shared"
+logged 2 '^split '
+run 2 0 "$verified" -- --set parallel.cp=1 --set "$shared" --set 'run.nccl={ tp = { max_ctas = 4 } }'
+logged 2 '^split colour=0 key=[01] max_ctas=4 name="pgrun tp 0"$'
+logged 2 '^split colour=0 key=[01] name="pgrun tp-cp 0"$'
 # Several roots, where the version has them.
 run 8 0 "$verified" PGRUN_NCCL_RANKS_PER_ROOT=3 --
 logged 8 '^made world [0-7] of 8 ids=3 '

@@ -68,7 +68,10 @@ static void test_sharing(void) {
         CHECK(tp && dp && (!tp->comm || tp->comm != dp->comm), "tp and dp are not");
         if (job->size >= 4 && job->size % 2 == 0) {
             CHECK(tp_cp->shared_with && strcmp(tp_cp->shared_with, "tp") == 0, "tp-cp shares tp");
-            CHECK(tp->open_seconds > 0 && tp_cp->open_seconds == 0, "open_seconds");
+            CHECK(tp->setup.open_seconds > 0 && tp->setup.first_seconds > 0 &&
+                      tp_cp->setup.open_seconds == 0 && tp_cp->setup.first_seconds == 0,
+                  "what opening took");
+            CHECK(tp->setup.memory_bytes == PGR_NIL && !pgr_groups_world(groups), "memory");
             CHECK(tp->index == job->rank / 2 && tp->rank == job->rank % 2, "place in tp");
             /* the default families come in plan order, then the others */
             const pgr_group *last = pgr_groups_at(groups, 4);
@@ -219,7 +222,9 @@ static void test_outside(void) {
               position->size == (first ? 2 : 0) && !position->comm == !first,
           "position-embedding: %d, %d of %d", (int)position->index, (int)position->rank,
           (int)position->size);
-    CHECK((embedding->open_seconds > 0) == (first || last), "open_seconds");
+    CHECK((embedding->setup.open_seconds > 0) == (first || last) &&
+              (embedding->setup.first_seconds > 0) == (first || last),
+          "what opening took");
     if (embedding->comm)
         check_members(embedding);
     CHECK_OK(pgr_groups_close(groups, &error));

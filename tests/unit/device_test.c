@@ -361,6 +361,27 @@ static void test_memory(void) {
         drop(none);
 }
 
+/* A CPU does not say; a GPU has less while 64 MiB of it are held, and as much again after that. */
+static void test_memory_left(void) {
+    int64_t before = -1, held = -1, after = -1, bytes = (int64_t)64 << 20;
+    void *memory = NULL;
+    pgr_status status = device->ops->memory_left(device, &before, &error);
+    if (strcmp(device->kind, "cpu") == 0) {
+        if (status != PGR_UNSUPPORTED || before != -1)
+            FAIL("a CPU's memory: status %d, %lld bytes", (int)status, (long long)before);
+        return;
+    }
+    if (!worked(status, "memory left") ||
+        !worked(device->ops->alloc(device, PGR_MEMORY_DEVICE, bytes, &memory, &error), "64 MiB"))
+        return;
+    worked(device->ops->memory_left(device, &held, &error), "memory left");
+    drop(memory);
+    worked(device->ops->memory_left(device, &after, &error), "memory left");
+    if (held > before - bytes / 2 || after < held + bytes / 2)
+        FAIL("%lld bytes left, %lld while 64 MiB are held, %lld after", (long long)before,
+             (long long)held, (long long)after);
+}
+
 static void use_events(pgr_stream *other, pgr_event *begin, pgr_event *end) {
     bool done = false;
     double seconds = -1;
@@ -512,6 +533,7 @@ int main(int count, char **words) {
     printf("%s, %s\n", device->name, device->identity);
     if (!worked(device->ops->stream_create(device, 0, &stream, &error), "stream"))
         return 1;
+    test_memory_left();
     test_memory();
     test_events();
     for (int i = 0; i < 2; i++) {
