@@ -252,7 +252,7 @@ pgr_status pgr_nccl_stream_wait(pgr_request *request, pgr_stream *stream, pgr_er
     pgr_device *device = comm->base.job->device;
     if (!pending)
         return PGR_OK;
-    pgr_status status = settle(comm, error);
+    pgr_status status = pgr_nccl_settle(comm, "that a stream waits for", error);
     if (status == PGR_OK && !pending->recorded)
         status = pgr_error_set(error, PGR_INTERNAL, "a stream waits for it inside of its group");
     if (status == PGR_OK)

@@ -409,19 +409,19 @@ static const struct {
 } overlapped[] = {
     {4,
      {2, 2, 1, 1, true, PGR_F32, PGR_GELU, true, 37, 2, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-      PGR_DROP_PROBS}},
+      PGR_DROP_PROBS, NULL}},
     {3,
      {2, 2, 1, 1, true, PGR_BF16, PGR_SWIGLU, true, 63, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-      PGR_DROP_PROBS}},
+      PGR_DROP_PROBS, NULL}},
     {32,
      {4, 4, 1, 1, true, PGR_F32, PGR_SWIGLU, false, 13, 1, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
-      PGR_DROP_PROBS}},
+      PGR_DROP_PROBS, NULL}},
     {2,
      {4, 2, 2, 1, true, PGR_BF16, PGR_GELU, false, 61, 2, 64, 128, 8, 2, PGR_AUX_LOSS, 0,
-      PGR_DROP_PROBS}},
+      PGR_DROP_PROBS, NULL}},
     {3,
      {8, 4, 2, 1, true, PGR_F32, PGR_GELU, true, 101, 1, 72, 152, 8, 2, PGR_AUX_LOSS, 0,
-      PGR_DROP_PROBS}},
+      PGR_DROP_PROBS, NULL}},
 };
 
 static bool applies(const fault *f, const layout *l) {
