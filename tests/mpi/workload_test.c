@@ -470,7 +470,7 @@ static bool applies(const fault *f, const layout *l) {
     bool global = l->aux_loss == PGR_GLOBAL_AUX_LOSS;
     int64_t dp = l->ranks / (l->tp * l->cp * l->pp);
     bool loss_group = l->cp > 1 || scattered || (global && dp > 1);
-    return overlap_applies(f->overlap) && (!f->needs_tp || l->tp > 1) &&
+    return overlap_applies(f->workload, f->overlap) && (!f->needs_tp || l->tp > 1) &&
            (!f->needs_cp || l->cp > 1) && (!f->needs_sequence_parallel || scattered) &&
            (!f->needs_bias || l->bias) && (!f->needs_loss_group || loss_group) &&
            (!f->needs_capacity || l->capacity_factor > 0) &&
