@@ -30,7 +30,10 @@ static pgr_status overlap_learn(const pgr_spec *spec, pgr_error *error) {
     return PGR_OK;
 }
 
-static bool overlap_applies(overlap_need need) {
+/* Nothing of the other workloads overlaps. */
+static bool overlap_applies(pgr_workload workload, overlap_need need) {
+    if (chunks > 1 && workload != PGR_MLP)
+        return false;
     return need == NO_OVERLAP || (chunks > 1 && (need == OVERLAP || share_rows % chunks == 0));
 }
 

@@ -431,7 +431,7 @@ static bool applies(const fault *f, const layout *l) {
     bool loss_group = l->cp > 1 || scattered || (global && dp > 1);
     if (l->routing && f->workload != PGR_ROUTER)
         return false; /* a layout of its own for the router alone */
-    return overlap_applies(f->overlap) && (!f->needs_tp || l->tp > 1) &&
+    return overlap_applies(f->workload, f->overlap) && (!f->needs_tp || l->tp > 1) &&
            (!f->needs_cp || l->cp > 1) && (!f->needs_sequence_parallel || scattered) &&
            (!f->needs_bias || l->bias) && (!f->needs_loss_group || loss_group) &&
            (!f->needs_capacity || l->capacity_factor > 0) &&
