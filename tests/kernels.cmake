@@ -37,13 +37,18 @@ set_tests_properties(unit/cuda_host PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
 # Every operation on every kind of device, by one table of cases; skipped where there is none.
 add_executable(device_test unit/device_test.c)
 target_link_libraries(device_test PRIVATE pgrun_core)
+add_executable(device_moe_test unit/device_moe_test.c)
+target_link_libraries(device_moe_test PRIVATE pgrun_core)
 add_dependencies(device_test pgrun_cpu)
+add_dependencies(device_moe_test pgrun_cpu)
 if(PGRUN_WITH_CUDA)
   add_dependencies(device_test pgrun_cuda)
+  add_dependencies(device_moe_test pgrun_cuda)
 endif()
 foreach(kind cpu cuda)
   add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
-  set_tests_properties(unit/device_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+  add_test(NAME unit/device_moe_${kind} COMMAND device_moe_test ${kind})
+  set_tests_properties(unit/device_${kind} unit/device_moe_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
                        SKIP_RETURN_CODE 77
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
 endforeach()

@@ -232,6 +232,14 @@ pgr_fake_cuda_enqueue(cudaStream_t stream, bool (*step)(void *), void *context) 
     enqueue(t);
 }
 
+/* A kernel that simt.h runs. */
+cudaError_t pgr_fake_cuda_launch(cudaStream_t stream, bool (*step)(void *), void *context);
+cudaError_t pgr_fake_cuda_launch(cudaStream_t stream, bool (*step)(void *), void *context) {
+    MAY_FAIL;
+    pgr_fake_cuda_enqueue(stream, step, context);
+    return cudaSuccess;
+}
+
 /* ---- the runtime --------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {
