@@ -15,24 +15,25 @@ namespace {
 /* ---- what is written ----------------------------------------------------------------------- */
 
 /* A chosen expert's weight before it is normalised. */
-__device__ __forceinline__ float weight_of(const cuda_router &a, float x, float max, float total) {
-    if (a.args.score != PGR_SOFTMAX)
+__device__ __forceinline__ float weight_of(const cuda_router &a, bool softmax, float x, float max,
+                                           float total) {
+    if (!softmax)
         return score_of(a.args.score, x);
     float share = score_exp_below(x - max);
     return a.args.pre_softmax ? share / total : share;
 }
 
 /* Indices, weights and counts of a token whose experts are in `picks`. */
-template <int L>
+template <int L, int MODE>
 __device__ __forceinline__ void write(const cuda_router &a, const place &p, int64_t token,
                                       bool there, bool live, float max, float total,
                                       const uint16_t *picks, float *weights, unsigned *counts) {
     const int k = (int)a.args.topk;
-    const bool softmax = a.args.score == PGR_SOFTMAX;
+    const bool softmax = MODE != ANY || a.args.score == PGR_SOFTMAX;
     const bool normalised = softmax ? !a.args.pre_softmax : k > 1;
     float sum = 0;
     for (int j = p.sub; live && j < k; j += L) {
-        float weight = weight_of(a, logit(a, token, picks[j]), max, total);
+        float weight = weight_of(a, softmax, logit(a, token, picks[j]), max, total);
         weights[j] = weight;
         sum += weight;
     }
@@ -85,7 +86,8 @@ __device__ __forceinline__ void route(const cuda_router &a, const place &p, int6
     for (int at = c.before; live && c.mask; c.mask &= c.mask - 1)
         picks[at++] = (uint16_t)(p.first + __ffs((int)c.mask) - 1);
     __syncwarp();
-    write<L>(a, p, token, there, live, r.max, r.total, picks, weights + p.slot * k, memory.counts);
+    write<L, MODE>(a, p, token, there, live, r.max, r.total, picks, weights + p.slot * k,
+                   memory.counts);
     __syncwarp();
 }
 

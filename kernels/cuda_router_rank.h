@@ -17,7 +17,7 @@ template <int V> constexpr int threads = V == 32 ? 64 : 128;
 
 /* Blocks of a multiprocessor that registers must allow; cuda_moe.c fills the GPU with them. */
 template <int V, int MODE>
-constexpr int resident = V == 8    ? (MODE == PLAIN    ? 7
+constexpr int resident = V == 8    ? (MODE == PLAIN    ? 6
                                       : MODE == SUMMED ? 5
                                                        : 4)
                          : V == 16 ? (MODE == PLAIN    ? 6

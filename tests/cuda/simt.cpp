@@ -169,7 +169,7 @@ const uint64_t *simt_exchange(uint64_t value, unsigned mask, const char *name, i
     warp *w = &warps[threadIdx.x / WARP];
     if (mask != 0xffffffffu)
         wrong("a part of the warp at", name, line);
-    if (w->came > 0 && (w->line != line || strcmp(w->name, name) != 0))
+    if (w->came > 0 && (w->line != line || w->name != name))
         wrong("the others do not come to", name, line);
     uint64_t now = current->warp_turn++;
     w->values[now % 2][lane] = value;

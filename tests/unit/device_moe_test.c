@@ -294,7 +294,7 @@ static void test_experts(void) {
             if (ks[j] < 1 || ks[j] > e || (j == 4 && e > 300 && e != 1000))
                 continue;
             for (int form = 0; form < 8; form++) {
-                if (e > 8 && j != 2 && (form + (int)i) % 3 != 0)
+                if (j != 2 && form != ((int)i + j) % 8) /* all forms once, the rest in turn */
                     continue;
                 run_router((router_case){.tokens = e <= 8     ? 70
                                                    : e <= 128 ? 21
@@ -317,11 +317,11 @@ static void test_experts(void) {
 
 /* Equal logits, those that are not finite, rows of -inf, padded tokens, rows at any place. */
 static void test_values(void) {
-    static const int64_t experts[] = {5, 8, 64, 72, 130, 256, 512, 600};
+    static const int64_t experts[] = {5, 64, 130, 256, 600};
     for (size_t i = 0; i < sizeof experts / sizeof *experts; i++)
         for (int form = 0; form < 8; form++)
-            for (int data = TIED; data <= EQUAL; data++)
-                run_router((router_case){.tokens = 11,
+            for (int data = TIED + (form + (int)i) % 2; data <= EQUAL; data += 2)
+                run_router((router_case){.tokens = 7,
                                          .experts = experts[i],
                                          .topk = experts[i] < 6 ? 3 : 6,
                                          .score = form < 4 ? PGR_SOFTMAX : form - 3,
@@ -341,7 +341,7 @@ static void test_groups(void) {
         {24, 12, 6, 6}, {8, 2, 4, 2},      {100, 30, 10, 3}, {16, 4, 8, 1},   {7, 3, 7, 3},
         {600, 9, 3, 1}, {300, 7, 100, 7},  {512, 33, 8, 4},  {40, 4, 2, 2}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int form = 0; form < 10; form++)
+        for (int form = (int)i % 2; form < 10; form += 2)
             run_router((router_case){.tokens = 7,
                                      .experts = shapes[i][0],
                                      .topk = shapes[i][1],
@@ -364,9 +364,9 @@ static void test_groups(void) {
 static void test_tokens(void) {
     static const int64_t shapes[][4] = {
         /* tokens, experts, topk, sequences */
-        {0, 8, 2, 1},     {1, 8, 2, 1},      {1, 256, 8, 1},  {1, 1024, 4, 3},    {0, 64, 6, 4},
-        {5000, 8, 2, 1},  {5003, 8, 2, 7},   {900, 64, 6, 2}, {301, 128, 8, 300}, {40, 128, 8, 64},
-        {700, 256, 8, 1}, {300, 512, 10, 3}, {3000, 3, 1, 1}};
+        {0, 8, 2, 1},    {1, 8, 2, 1},     {1, 256, 8, 1},  {1, 1024, 4, 3},    {0, 64, 6, 4},
+        {500, 8, 2, 1},  {403, 8, 2, 7},   {150, 64, 6, 2}, {101, 128, 8, 100}, {40, 128, 8, 64},
+        {70, 256, 8, 1}, {20, 512, 10, 3}, {300, 3, 1, 1}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int form = 0; form < 3; form++)
             run_router((router_case){.tokens = shapes[i][0],
@@ -382,7 +382,7 @@ static void test_tokens(void) {
 
 /* The sums have the same bits each time, in whichever order the blocks end. */
 static void test_again(void) {
-    const router_case c = {.tokens = 600, .experts = 64, .topk = 6, .sequences = 1, .losses = true};
+    const router_case c = {.tokens = 200, .experts = 64, .topk = 6, .sequences = 1, .losses = true};
     double first[65];
     for (int round = 0; round < 2; round++) {
         void *logits = make_logits(&c), *l = on_device(logits, c.tokens * c.experts * 4);
@@ -452,8 +452,8 @@ static void run_capacity(int64_t tokens, int64_t topk, int64_t experts, int64_t 
 }
 
 static void test_capacity(void) {
-    static const int64_t shapes[][3] = {{0, 2, 4},   {1, 1, 1},    {1, 3, 8},    {33, 2, 3},
-                                        {700, 2, 8}, {300, 8, 64}, {2000, 1, 5}, {120, 8, 1000}};
+    static const int64_t shapes[][3] = {{0, 2, 4},   {1, 1, 1},    {1, 3, 8},   {33, 2, 3},
+                                        {400, 2, 8}, {300, 8, 64}, {900, 1, 5}, {120, 8, 1000}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int64_t pairs = shapes[i][0] * shapes[i][1], even = pairs / shapes[i][2];
         const int64_t capacities[] = {0, 1, even, 2 * even + 1, pairs, (int64_t)1 << 40};
