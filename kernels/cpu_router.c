@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bf16.h"
+#include "router.h"
 
 /* An integer that orders floats: -0 equals 0, every NaN equals every other and ranks highest. */
 static int32_t order_key(float value) {
@@ -95,12 +96,6 @@ static void limit_groups(const router_row *row, const pgr_router_args *args, con
     }
 }
 
-static float score_of(pgr_score score, float x) {
-    if (score == PGR_SIGMOID)
-        return 1.0f / (1.0f + expf(-x));
-    return sqrtf(x > 20.0f ? x : log1pf(expf(x))); /* softplus, with PyTorch's threshold */
-}
-
 /* Fills row->score with softmax over all experts, or the score function, and returns the sum that
  * normalises it (softmax: 1); *log_sum_exp as the name says, where z_sum or softmax needs it. */
 static double scores(const router_row *row, const pgr_router_args *args, double *log_sum_exp) {
@@ -110,7 +105,7 @@ static double scores(const router_row *row, const pgr_router_args *args, double 
     for (int64_t e = 0; e < args->experts; e++)
         max = row->logit[e] > max || row->logit[e] != row->logit[e] ? row->logit[e] : max;
     for (int64_t e = 0; exponentials && e < args->experts; e++) {
-        row->score[e] = expf(row->logit[e] - max);
+        row->score[e] = score_exp_below(row->logit[e] - max);
         sum += row->score[e];
     }
     *log_sum_exp = log(sum) + max;
@@ -191,25 +186,6 @@ void pgr_cpu_router_token(const router_row *row, const pgr_router_args *args, in
         *args->z_sum += log_sum_exp * log_sum_exp;
 }
 
-static pgr_status check(const pgr_router_args *a, pgr_error *error) {
-    if (a->dtype != PGR_F32 && a->dtype != PGR_BF16)
-        return pgr_error_set(error, PGR_UNSUPPORTED, "router logits in %s; f32 and bf16 are there",
-                             pgr_dtype_name(a->dtype));
-    if (a->tokens < 0 || a->experts < 1 || a->experts > INT32_MAX || a->topk < 1 ||
-        a->topk > a->experts || a->sequences < 1)
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "a router of %" PRId64 " tokens, top %" PRId64 " of %" PRId64
-                             " experts, %" PRId64 " sequences",
-                             a->tokens, a->topk, a->experts, a->sequences);
-    if (a->groups > 0 && a->group_topk > 0 &&
-        (a->experts % a->groups != 0 || a->group_topk > a->groups))
-        return pgr_error_set(error, PGR_INTERNAL,
-                             "a router with the best %" PRId64 " of %" PRId64 " groups of %" PRId64
-                             " experts",
-                             a->group_topk, a->groups, a->experts);
-    return PGR_OK;
-}
-
 /* Cuts one allocation into the arrays of a row. */
 static pgr_status row_scratch(pgr_device *device, int64_t experts, router_row *row,
                               pgr_error *error) {
@@ -236,7 +212,7 @@ pgr_status pgr_cpu_router(pgr_device *device, const pgr_router_args *args, pgr_s
     (void)stream;
     router_row row;
     void *tile = NULL;
-    pgr_status status = check(args, error);
+    pgr_status status = pgr_router_check(args, error);
     if (status == PGR_OK)
         status = row_scratch(device, args->experts, &row, error);
     if (status == PGR_OK && pgr_cpu_router_tiled(args))

@@ -146,6 +146,21 @@ static pgr_status cuda_set(pgr_device *device, void *dst, uint8_t byte, int64_t 
                           "cudaMemsetAsync of %" PRId64 " bytes", bytes);
 }
 
+pgr_status pgr_cuda_scratch(const cuda_device *cuda, pgr_stream *stream, int64_t bytes,
+                            const char *what, pgr_error *error) {
+    if (stream->scratch_bytes >= bytes)
+        return PGR_OK;
+    (void)cudaStreamSynchronize(stream->stream); /* what it holds may be in use */
+    (void)cudaFree(stream->scratch);
+    stream->scratch = NULL;
+    stream->scratch_bytes = 0;
+    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&stream->scratch, (size_t)bytes), error,
+                                       "cudaMalloc of %s scratch, %" PRId64 " bytes", what, bytes);
+    if (status == PGR_OK)
+        stream->scratch_bytes = bytes;
+    return status;
+}
+
 /* ---- streams and events -------------------------------------------------------------------- */
 
 /* Non-blocking: CUDA's default stream, which nothing here uses, must not hold it up. */
@@ -164,6 +179,7 @@ static void stream_close(pgr_stream *stream) {
     (void)cudaStreamSynchronize(stream->stream);
     (void)cudaFree(stream->workspace);
     (void)cudaFree(stream->scratch);
+    (void)cudaFree(stream->cells);
     (void)cudaStreamDestroy(stream->stream);
 }
 

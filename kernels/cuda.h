@@ -17,8 +17,10 @@ extern "C" {
 struct pgr_stream {
     cudaStream_t stream;
     void *workspace; /* of cuBLASLt; NULL until the first product */
-    void *scratch;   /* f32 results before the epilogue; grown on demand */
+    void *scratch;   /* what one operation leaves for its next step; grown on demand */
     int64_t scratch_bytes;
+    void *cells; /* of the router: zero between its calls; grown on demand */
+    int64_t cells_bytes;
 };
 
 struct pgr_event {
@@ -75,6 +77,10 @@ pgr_status pgr_cuda_router(pgr_device *device, const pgr_router_args *args, pgr_
 pgr_status pgr_cuda_capacity(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
                              pgr_error *error);
 
+/* At least `bytes` of the stream's scratch, for `what`; what it held is lost where it grows. */
+pgr_status pgr_cuda_scratch(const cuda_device *cuda, pgr_stream *stream, int64_t bytes,
+                            const char *what, pgr_error *error);
+
 /* Launches (cuda_kernels.cu), with at most `blocks` thread blocks where work is divided in a loop;
  * the code of the launch alone. */
 cudaError_t pgr_cuda_launch_fill(const pgr_fill_args *args, float unit, int blocks,
@@ -84,6 +90,13 @@ cudaError_t pgr_cuda_launch_split(const pgr_context_args *args, int blocks, cuda
 cudaError_t pgr_cuda_launch_gather(const pgr_context_args *args, int blocks, cudaStream_t stream);
 cudaError_t pgr_cuda_launch_product(const cuda_epilogue *args, int blocks, cudaStream_t stream);
 cudaError_t pgr_cuda_launch_epilogue(const cuda_epilogue *args, int blocks, cudaStream_t stream);
+
+/* cuda_router.cu, cuda_router_any.cu, cuda_capacity.cu */
+struct cuda_router;
+struct cuda_capacity;
+cudaError_t pgr_cuda_launch_router(const struct cuda_router *args, cudaStream_t stream);
+cudaError_t pgr_cuda_launch_router_any(const struct cuda_router *args, cudaStream_t stream);
+cudaError_t pgr_cuda_launch_capacity(const struct cuda_capacity *args, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -332,17 +332,8 @@ static pgr_status stream_memory(const cuda_device *cuda, pgr_stream *stream, int
     if (!stream->workspace)
         status = pgr_cuda_check(cuda, cudaMalloc(&stream->workspace, WORKSPACE_BYTES), error,
                                 "cudaMalloc of cuBLASLt's workspace, %zu bytes", WORKSPACE_BYTES);
-    if (status != PGR_OK || stream->scratch_bytes >= scratch)
-        return status;
-    (void)cudaStreamSynchronize(stream->stream); /* what it holds may be in use */
-    (void)cudaFree(stream->scratch);
-    stream->scratch = NULL;
-    stream->scratch_bytes = 0;
-    status = pgr_cuda_check(cuda, cudaMalloc(&stream->scratch, (size_t)scratch), error,
-                            "cudaMalloc of a linear layer's scratch, %" PRId64 " bytes", scratch);
-    if (status == PGR_OK)
-        stream->scratch_bytes = scratch;
-    return status;
+    return status == PGR_OK ? pgr_cuda_scratch(cuda, stream, scratch, "a linear layer's", error)
+                            : status;
 }
 
 /* x w^T of the panel into scratch. */

@@ -70,22 +70,3 @@ pgr_status pgr_cuda_context_gather(pgr_device *device, const pgr_context_args *a
                           "gathering %" PRId64 " rows of %" PRId64 " bytes of cp = %" PRId64,
                           args->seq_len, args->row_bytes, args->cp);
 }
-
-/* ---- not there yet ------------------------------------------------------------------------- */
-
-static pgr_status later(const char *what, pgr_error *error) {
-    return pgr_error_set(error, PGR_UNSUPPORTED,
-                         "libpgrun_cuda.so has no %s yet: use run.device = \"cpu\"", what);
-}
-
-pgr_status pgr_cuda_router(pgr_device *device, const pgr_router_args *args, pgr_stream *stream,
-                           pgr_error *error) {
-    (void)device, (void)args, (void)stream;
-    return later("router", error);
-}
-
-pgr_status pgr_cuda_capacity(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
-                             pgr_error *error) {
-    (void)device, (void)args, (void)stream;
-    return later("expert capacity", error);
-}

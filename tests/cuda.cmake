@@ -1,12 +1,18 @@
 # The CUDA module without a GPU: its own C files on a stand-in for CUDA, cuBLASLt and the kernels'
-# launches (cuda/fake_cuda.c, cuda/fake_cublaslt.c), in a folder of modules of its own. Needs CUDA's
-# headers, no more.
+# launches (cuda/fake_cuda.c, cuda/fake_cublaslt.c), in a folder of modules of its own. The router's
+# kernels are its own too, compiled for the CPU (cuda/simt.h). Needs CUDA's headers and a C++ compiler.
 if(PGRUN_WITH_CUDA)
+  enable_language(CXX)
   set(fake ${PROJECT_BINARY_DIR}/fake)
   add_library(pgrun_fake_cuda MODULE cuda/fake_cuda.c cuda/fake_cublaslt.c
               ${CMAKE_SOURCE_DIR}/kernels/cuda.c
-              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c
-              ${CMAKE_SOURCE_DIR}/kernels/cuda_nvtx.c)
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_moe.c
+              ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c ${CMAKE_SOURCE_DIR}/kernels/cuda_nvtx.c
+              cuda/simt.cpp cuda/simt_router.cpp cuda/simt_capacity.cpp)
+  target_compile_options(pgrun_fake_cuda PRIVATE
+    "$<$<COMPILE_LANGUAGE:CXX>:-std=c++17;-O2;-g;-Wall;-Wextra;-Wno-unknown-pragmas;-fno-exceptions;-fno-rtti>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_WERROR}>>:-Werror>"
+    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_SANITIZE}>>:-fsanitize=address,undefined;-fno-sanitize-recover=undefined;-fno-omit-frame-pointer>")
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
@@ -81,12 +87,15 @@ if(PGRUN_WITH_CUDA)
   add_test(NAME cuda/router_oracle COMMAND router_oracle_test cuda ${router_oracle})
   add_dependencies(router_oracle_test pgrun_fake_cuda pgrun_fake_driver)
   set_tests_properties(cuda/router_oracle PROPERTIES LABELS "unit;cuda" TIMEOUT 120
-                       SKIP_RETURN_CODE 77 ENVIRONMENT "${variables}")
+                       ENVIRONMENT "${variables}")
+  add_test(NAME cuda/moe COMMAND device_moe_test cuda)
   add_test(NAME cuda/faults
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/faults.sh $<TARGET_FILE:device_test>)
   add_test(NAME cuda/run
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/run.sh $<TARGET_FILE:pgrun>)
   add_dependencies(device_test pgrun_fake_cuda pgrun_fake_driver)
+  add_dependencies(device_moe_test pgrun_fake_cuda pgrun_fake_driver)
+  set_tests_properties(cuda/moe PROPERTIES LABELS "unit;cuda" TIMEOUT 300 ENVIRONMENT "${variables}")
   set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
   add_executable(cuda_groups_test cuda/groups_test.c)

@@ -40,7 +40,10 @@ target_link_libraries(device_test PRIVATE pgrun_core)
 # So is every row of what Megatron-Core's router answered.
 add_executable(router_oracle_test unit/router_oracle_test.c)
 target_link_libraries(router_oracle_test PRIVATE pgrun_core PkgConfig::CMOCKA PkgConfig::JANSSON)
-foreach(name device_test router_oracle_test)
+# The router and capacity at every size.
+add_executable(device_moe_test unit/device_moe_test.c)
+target_link_libraries(device_moe_test PRIVATE pgrun_core)
+foreach(name device_test device_moe_test router_oracle_test)
   add_dependencies(${name} pgrun_cpu)
   if(PGRUN_WITH_CUDA)
     add_dependencies(${name} pgrun_cuda)
@@ -49,8 +52,9 @@ endforeach()
 set(router_oracle ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
 foreach(kind cpu cuda)
   add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
+  add_test(NAME unit/device_moe_${kind} COMMAND device_moe_test ${kind})
   add_test(NAME unit/router_oracle_${kind} COMMAND router_oracle_test ${kind} ${router_oracle})
-  set_tests_properties(unit/device_${kind} unit/router_oracle_${kind} PROPERTIES
+  set_tests_properties(unit/device_${kind} unit/device_moe_${kind} unit/router_oracle_${kind} PROPERTIES
                        LABELS "unit;cuda" TIMEOUT 120 SKIP_RETURN_CODE 77
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
 endforeach()

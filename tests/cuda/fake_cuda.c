@@ -227,6 +227,14 @@ __attribute__((visibility("default"))) void pgr_fake_cuda_take(long bytes) {
     taken += (size_t)bytes;
 }
 
+/* A kernel that simt.h runs. */
+cudaError_t pgr_fake_cuda_launch(cudaStream_t stream, bool (*step)(void *), void *context);
+cudaError_t pgr_fake_cuda_launch(cudaStream_t stream, bool (*step)(void *), void *context) {
+    MAY_FAIL;
+    pgr_fake_cuda_enqueue(stream, step, context);
+    return cudaSuccess;
+}
+
 /* ---- the runtime --------------------------------------------------------------------------- */
 
 cudaError_t cudaGetDeviceCount(int *count) {

@@ -33,7 +33,7 @@ for call in $calls; do
     cublasLtMatmulPreference*)
         fault "$call" "rank 0 on test: cublasLtMatmulAlgoGetHeuristic" CUBLAS_STATUS_EXECUTION_FAILED ;;
     cublasLt*) fault "$call" "rank 0 on test: cuBLASLt's descriptors" CUBLAS_STATUS_EXECUTION_FAILED ;;
-    pgr_cuda_launch_*) fault "$call" "rank 0 on test: " cudaErrorLaunchFailure "Stand-in GPU" ;;
+    pgr_cuda_launch_* | pgr_fake_cuda_launch) fault "$call" "rank 0 on test: " cudaErrorLaunchFailure "Stand-in GPU" ;;
     *) fault "$call" "rank 0 on test: $call" "cudaErrorLaunchFailure (planted), GPU 0" ;;
     esac
 done

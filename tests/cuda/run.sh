@@ -35,6 +35,17 @@ cuda='pgrun: error: run.device = "cuda": '
 expect 0 0 "1 on 1 host, cuda: Stand-in GPU" --
 expect 0 0 "# 2 workloads verified" -- --set run.device=cuda
 expect 0 0 "# 2 workloads verified" -- --set run.device=cuda --set model.dtype=bf16 --set model.activation=swiglu
+# The router, with what its kernels do run on the CPU: softmax and its losses, bf16 rows, dropping.
+router=(--set run.device=cuda --set 'run.workloads={"router"}')
+moe=(--set moe.experts=64 --set moe.topk=6 --set moe.z_loss_coeff=0.001)
+expect 0 0 "# 1 workload verified" -- "${router[@]}" "${moe[@]}"
+expect 0 0 "# 1 workload verified" -- "${router[@]}" "${moe[@]}" --set moe.pre_softmax=true --set model.dtype=bf16
+for policy in probs position; do
+    expect 0 0 "# 1 workload verified" -- "${router[@]}" "${moe[@]}" --set moe.capacity_factor=1.1 \
+        --set "moe.drop_policy=\"$policy\""
+done
+expect 3 0 'libpgrun_cuda.so has it for up to 1024: use run.device = "cpu"' -- "${router[@]}" "${moe[@]}" \
+    --set moe.experts=1500
 expect 0 2 "2 on 1 host, cuda: Stand-in GPU" PGRUN_FAKE_OWN_GPU=1 --
 expect 0 2 "2 on 1 host, cuda: Stand-in GPU" PGRUN_FAKE_GPUS=2 --
 expect 0 2 "2 on 1 host, cuda: Stand-in GPU" -- --set run.share_gpu=true
