@@ -1,0 +1,704 @@
+/* staged_test.c - communicators that stage device memory through pinned host memory: every
+ * operation on every dtype, order, errors and ends. One line per case from rank 0.
+ *
+ *   staged_test DEVICE          every case but those below; DEVICE: cpu, or cuda (on its stand-in)
+ *   staged_test DEVICE large    pieces of the usual size
+ *   staged_test DEVICE late     a rank that comes late, and one that never does (takes seconds)
+ *   staged_test DEVICE reopen   opens and closes a hundred times */
+#include "bf16.h"
+#include "comm_check.h"
+#include "comm_staged.h"
+
+#include <dirent.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+pgr_job *job;
+pgr_error error;
+int failed;
+static int failed_cases;
+static pgr_comm *comm; /* of all ranks; NULL: there is one alone */
+
+void case_end(const char *name) {
+    double sum = failed;
+    if (job->bootstrap_ops->sum(job->bootstrap, &sum, 1, &error) != PGR_OK) {
+        fprintf(stderr, "rank %d: %s: %s\n", (int)job->rank, name, error.message);
+        sum = 1;
+    }
+    if (job->rank == 0)
+        printf("%s %s\n", sum == 0 ? "ok" : "FAIL", name);
+    fflush(stdout);
+    failed_cases += sum != 0;
+    failed = 0;
+}
+
+static void pause_seconds(double seconds) {
+    struct timespec time = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    nanosleep(&time, NULL);
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+/* Of 0..3: exact in every dtype, and so are sums of them. */
+static int value(int64_t rank, int64_t i) {
+    return (int)((i * 7 + rank * 5 + i / 3) % 4);
+}
+
+static void store(void *data, int64_t i, pgr_dtype dtype, int v) {
+    pgr_bf16 half = pgr_bf16_from_f32((float)v);
+    float single = (float)v;
+    double wide = v;
+    int32_t whole = v;
+    int64_t long_whole = v;
+    uint8_t byte = (uint8_t)v;
+    const void *from[] = {[PGR_F32] = &single, [PGR_BF16] = &half,      [PGR_F64] = &wide,
+                          [PGR_I32] = &whole,  [PGR_I64] = &long_whole, [PGR_U8] = &byte};
+    int64_t width = pgr_dtype_bytes(dtype);
+    memcpy((char *)data + i * width, from[dtype], (size_t)width);
+}
+
+static int reduced(int64_t i, pgr_reduce reduce) {
+    int result = value(0, i);
+    for (int64_t r = 1; r < comm->size; r++) {
+        int v = value(r, i);
+        result = reduce == PGR_SUM ? result + v : (reduce == PGR_MAX) == (v > result) ? v : result;
+    }
+    return result;
+}
+
+/* ---- buffers: on the device, with their host images ---------------------------------------- */
+
+static void *sent, *got;
+static char *host, *want;
+static int64_t room; /* bytes of each */
+static pgr_dtype dtype;
+static int64_t count;
+
+static void copy(void *to, const void *from, int64_t bytes) {
+    CHECK_OK(job->device->ops->copy(job->device, to, from, bytes, NULL, &error));
+    CHECK_OK(job->device->ops->stream_sync(job->device, NULL, &error));
+}
+
+static void buffers_open(int64_t bytes) {
+    room = bytes;
+    host = malloc((size_t)bytes);
+    want = malloc((size_t)bytes);
+    CHECK_OK(comm->ops->buffer_alloc(comm, bytes, &sent, &error));
+    CHECK_OK(comm->ops->buffer_alloc(comm, bytes, &got, &error));
+}
+
+static void buffers_close(void) {
+    comm->ops->buffer_free(comm, sent);
+    comm->ops->buffer_free(comm, got);
+    free(host);
+    free(want);
+}
+
+/* Element i of `sent` is value(rank, i) and so is that of `want` where in_place; else `got` and
+ * `want` are full of 77s, that must be left alone. */
+static void prepare(bool in_place) {
+    int64_t elements = room / pgr_dtype_bytes(dtype);
+    for (int64_t i = 0; i < elements; i++)
+        store(host, i, dtype, value(comm->rank, i));
+    copy(sent, host, room);
+    if (in_place) {
+        memcpy(want, host, (size_t)room);
+        return;
+    }
+    memset(want, 77, (size_t)room);
+    copy(got, want, room);
+}
+
+static void expect(int64_t i, int v) {
+    store(want, i, dtype, v);
+}
+
+/* Waits; then the whole buffer must be `want`. */
+static void compare(pgr_status started, pgr_request *request, const void *buffer,
+                    const char *what) {
+    CHECK(started == PGR_OK, "%s: %s", what, error.message);
+    if (started != PGR_OK)
+        return;
+    CHECK_OK(pgr_request_wait(request, &error));
+    copy(host, buffer, room);
+    int64_t width = pgr_dtype_bytes(dtype), at = 0;
+    while (at < room / width && memcmp(host + at * width, want + at * width, (size_t)width) == 0)
+        at++;
+    CHECK(at == room / width, "%s of %d %s: element %d", what, (int)count, pgr_dtype_name(dtype),
+          (int)at);
+}
+
+static void *element(void *data, int64_t i) {
+    return (char *)data + i * pgr_dtype_bytes(dtype);
+}
+
+/* ---- operations ---------------------------------------------------------------------------- */
+
+static void try_all_reduce(pgr_reduce reduce, bool in_place) {
+    pgr_request request;
+    void *result = in_place ? sent : got;
+    prepare(in_place);
+    for (int64_t i = 0; i < count; i++)
+        expect(i, reduced(i, reduce));
+    compare(comm->ops->all_reduce(comm, sent, result, count, dtype, reduce, comm->stream, &request,
+                                  &error),
+            &request, result, in_place ? "all-reduce in place" : "all-reduce");
+}
+
+/* in_place: 1: receive == send; 2: receive == send + rank * count */
+static void try_reduce_scatter(pgr_reduce reduce, int in_place) {
+    pgr_request request;
+    int64_t at = in_place == 2 ? comm->rank * count : 0;
+    void *result = in_place ? sent : got;
+    prepare(in_place);
+    for (int64_t i = 0; i < count; i++)
+        expect(at + i, reduced(comm->rank * count + i, reduce));
+    compare(comm->ops->reduce_scatter(comm, sent, element(result, at), count, dtype, reduce,
+                                      comm->stream, &request, &error),
+            &request, result, in_place ? "reduce-scatter in place" : "reduce-scatter");
+}
+
+static void try_all_gather(bool in_place) {
+    pgr_request request;
+    void *result = in_place ? sent : got;
+    prepare(in_place);
+    const void *own = in_place ? element(sent, comm->rank * count) : sent;
+    for (int64_t i = 0; i < count * comm->size; i++) {
+        int64_t from = i / count;
+        expect(i, value(from, in_place ? i : i % count));
+    }
+    compare(comm->ops->all_gather(comm, own, result, count, dtype, comm->stream, &request, &error),
+            &request, result, in_place ? "all-gather in place" : "all-gather");
+}
+
+static void try_all_to_all(bool in_place) {
+    pgr_request request;
+    void *result = in_place ? sent : got;
+    prepare(in_place);
+    for (int64_t i = 0; i < count * comm->size; i++)
+        expect(i, value(i / count, comm->rank * count + i % count));
+    compare(comm->ops->all_to_all(comm, sent, result, count, dtype, comm->stream, &request, &error),
+            &request, result, in_place ? "all-to-all in place" : "all-to-all");
+}
+
+static void try_broadcast(int64_t root) {
+    pgr_request request;
+    prepare(true);
+    for (int64_t i = 0; i < count; i++)
+        expect(i, value(root, i));
+    compare(comm->ops->broadcast(comm, sent, count, dtype, root, comm->stream, &request, &error),
+            &request, sent, "broadcast");
+}
+
+/* Round the ring, more than once and from the end: receives of one peer keep their order. */
+static void try_ring(void) {
+    enum { TURNS = 3 };
+    pgr_request out[TURNS], in[TURNS];
+    int64_t next = (comm->rank + 1) % comm->size,
+            before = (comm->rank + comm->size - 1) % comm->size;
+    prepare(false);
+    for (int64_t t = 0; t < TURNS; t++) {
+        for (int64_t i = 0; i < count; i++)
+            expect(t * count + i, value(before, t * count + i));
+        CHECK_OK(comm->ops->group_start(comm, &error));
+        CHECK_OK(comm->ops->send(comm, element(sent, t * count), count, dtype, next, comm->stream,
+                                 &out[t], &error));
+        CHECK_OK(comm->ops->receive(comm, element(got, t * count), count, dtype, before,
+                                    comm->stream, &in[t], &error));
+        CHECK_OK(comm->ops->group_end(comm, &error));
+    }
+    for (int64_t t = TURNS - 1; t > 0; t--) {
+        CHECK_OK(pgr_request_wait(&in[t], &error));
+        CHECK_OK(pgr_request_wait(&out[t], &error));
+    }
+    CHECK_OK(pgr_request_wait(&out[0], &error));
+    compare(PGR_OK, &in[0], got, "ring");
+}
+
+/* Rank a sends rank b the first (a + 2b) % 4 * count of its elements that start at b * 3 * count.
+ */
+static int64_t part(int64_t from, int64_t to) {
+    return (from + 2 * to) % 4 * count;
+}
+
+enum { RANKS_MAX = 16 };
+
+static void try_all_to_all_v(bool device_counts) {
+    int64_t v[4][RANKS_MAX], size = comm->size, rank = comm->rank;
+    pgr_request request;
+    pgr_event *ready = NULL;
+    void *there = NULL;
+    prepare(false);
+    for (int64_t p = 0; p < size; p++) {
+        v[0][p] = part(rank, p);
+        v[2][p] = part(p, rank);
+        v[1][p] = v[3][p] = p * 3 * count;
+        for (int64_t i = 0; i < v[2][p]; i++)
+            expect(p * 3 * count + i, value(p, rank * 3 * count + i));
+    }
+    if (!device_counts) {
+        pgr_status started = comm->ops->all_to_all_v(comm, sent, v[0], v[1], got, v[2], v[3], dtype,
+                                                     comm->stream, &request, &error);
+        memset(v, 0xff, sizeof v); /* they were copied */
+        compare(started, &request, got, "all-to-all-v");
+        return;
+    }
+    const pgr_device_ops *ops = job->device->ops;
+    CHECK_OK(comm->ops->buffer_alloc(comm, sizeof v, &there, &error));
+    CHECK_OK(ops->event_create(job->device, &ready, &error));
+    CHECK_OK(ops->copy(job->device, there, v, sizeof v, comm->stream, &error));
+    CHECK_OK(ops->event_record(job->device, ready, comm->stream, &error));
+    const int64_t *at = there;
+    compare(comm->ops->all_to_all_v_device(comm, sent, at, at + RANKS_MAX, got, at + 2 * RANKS_MAX,
+                                           at + 3 * RANKS_MAX, ready, dtype, comm->stream, &request,
+                                           &error),
+            &request, got, "all-to-all-v with counts on the device");
+    ops->event_free(job->device, ready);
+    comm->ops->buffer_free(comm, there);
+}
+
+static void try_everything(void) {
+    pgr_request request;
+    for (pgr_reduce reduce = PGR_SUM; reduce <= PGR_MIN; reduce++) {
+        for (int in_place = 0; in_place < 3; in_place++) {
+            if (in_place < 2)
+                try_all_reduce(reduce, in_place);
+            try_reduce_scatter(reduce, in_place);
+        }
+    }
+    for (int in_place = 0; in_place < 2; in_place++) {
+        try_all_gather(in_place);
+        try_all_to_all(in_place);
+        try_all_to_all_v(in_place);
+    }
+    for (int64_t root = 0; root < comm->size; root++)
+        try_broadcast(root);
+    try_ring();
+    CHECK_OK(comm->ops->barrier(comm, comm->stream, &request, &error));
+    CHECK_OK(pgr_request_wait(&request, &error));
+}
+
+static void test_operations(void) {
+    static const int64_t counts[] = {0, 1, 3, 17, 301};
+    char name[64];
+    for (dtype = PGR_F32; dtype <= PGR_U8; dtype++) {
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            count = counts[i];
+            buffers_open((3 * count * comm->size + 5) * pgr_dtype_bytes(dtype));
+            try_everything();
+            buffers_close();
+        }
+        snprintf(name, sizeof name, "every operation on %s", pgr_dtype_name(dtype));
+        case_end(name);
+    }
+}
+
+/* ---- order --------------------------------------------------------------------------------- */
+
+/* The job's device, with a stream whose events are not done while `held`, and a count of copies. */
+static const pgr_device_ops *true_ops;
+static pgr_device_ops held_ops;
+static pgr_stream *held_stream;
+static _Atomic(pgr_event *) held_event;
+static _Atomic bool held;
+static _Atomic int copies;
+
+static pgr_status held_record(pgr_device *device, pgr_event *event, pgr_stream *stream,
+                              pgr_error *err) {
+    if (stream == held_stream)
+        atomic_store(&held_event, event);
+    return true_ops->event_record(device, event, stream, err);
+}
+
+static pgr_status held_query(pgr_device *device, pgr_event *event, bool *done, pgr_error *err) {
+    if (atomic_load(&held) && event == atomic_load(&held_event)) {
+        *done = false;
+        return PGR_OK;
+    }
+    return true_ops->event_query(device, event, done, err);
+}
+
+static pgr_status held_copy(pgr_device *device, void *dst, const void *src, int64_t bytes,
+                            pgr_stream *stream, pgr_error *err) {
+    copies++;
+    return true_ops->copy(device, dst, src, bytes, stream, err);
+}
+
+static void hold(void) {
+    true_ops = job->device->ops;
+    held_ops = *true_ops;
+    held_ops.event_record = held_record;
+    held_ops.event_query = held_query;
+    held_ops.copy = held_copy;
+    held_stream = comm->stream;
+    held = true;
+    job->device->ops = &held_ops;
+}
+
+static bool is_done(pgr_request *request) {
+    bool done = false;
+    CHECK_OK(comm->ops->test(request, &done, &error));
+    return done;
+}
+
+/* What is on the stream comes first, and then the collectives in the order of the calls; messages
+ * go past them. */
+static void test_order(void) {
+    pgr_request first, second, out, in;
+    count = 3;
+    dtype = PGR_I32;
+    buffers_open(6 * count * comm->size * 4);
+    prepare(false);
+    hold();
+    copies = 0;
+    int64_t next = (comm->rank + 1) % comm->size, last = (comm->rank + comm->size - 1) % comm->size;
+    CHECK_OK(comm->ops->all_reduce(comm, sent, got, count, dtype, PGR_SUM, comm->stream, &first,
+                                   &error));
+    CHECK_OK(comm->ops->all_reduce(comm, sent, element(got, count), count, dtype, PGR_MAX, NULL,
+                                   &second, &error));
+    pause_seconds(0.05);
+    CHECK(copies == 0, "%d copies before their turn", copies);
+    CHECK_OK(comm->ops->send(comm, sent, count, dtype, next, NULL, &out, &error));
+    CHECK_OK(
+        comm->ops->receive(comm, element(got, 2 * count), count, dtype, last, NULL, &in, &error));
+    CHECK_OK(pgr_request_wait(&in, &error));
+    CHECK_OK(pgr_request_wait(&out, &error));
+    CHECK(!is_done(&first) && !is_done(&second), "done before what was on the stream");
+    held = false;
+    for (int64_t i = 0; i < count; i++) {
+        expect(i, reduced(i, PGR_SUM));
+        expect(count + i, reduced(i, PGR_MAX));
+        expect(2 * count + i, value(last, i));
+    }
+    CHECK_OK(pgr_request_wait(&second, &error));
+    compare(PGR_OK, &first, got, "two sums and a message");
+    job->device->ops = true_ops;
+    buffers_close();
+    case_end("behind the stream, and in the order of the calls");
+}
+
+/* Several at once, waited for from the end; numbers; what cannot be. */
+static void test_many(void) {
+    enum { REQUESTS = 40 };
+    pgr_request requests[REQUESTS];
+    dtype = PGR_F32;
+    count = 1;
+    buffers_open(REQUESTS * 4);
+    prepare(false);
+    uint64_t before = comm->sequence;
+    for (int i = 0; i < REQUESTS; i++) {
+        expect(i, reduced(i, PGR_SUM));
+        CHECK_OK(comm->ops->all_reduce(comm, element(sent, i), element(got, i), 1, dtype, PGR_SUM,
+                                       comm->stream, &requests[i], &error));
+        CHECK(requests[i].sequence == before + (uint64_t)i + 1 && requests[i].bytes == 4, "%d", i);
+    }
+    for (int i = REQUESTS - 1; i > 0; i--) {
+        CHECK_OK(pgr_request_wait(&requests[i], &error));
+        CHECK_OK(pgr_request_wait(&requests[i], &error)); /* done already */
+    }
+    compare(PGR_OK, &requests[0], got, "40 sums");
+    CHECK(comm->ops->broadcast(comm, sent, 1, dtype, comm->size, NULL, &requests[0], &error) ==
+              PGR_INTERNAL,
+          "a root outside of the group");
+    CHECK(comm->ops->send(comm, sent, 1, dtype, -1, NULL, &requests[0], &error) == PGR_INTERNAL,
+          "a peer outside of the group");
+    CHECK(comm->ops->all_reduce(comm, sent, got, INT64_MAX / 2, dtype, PGR_SUM, NULL, &requests[0],
+                                &error) == PGR_LIMIT,
+          "2^62 elements");
+    buffers_close();
+    case_end("requests, sequence numbers and refusals");
+}
+
+/* A further communicator of all ranks. */
+static pgr_comm *comm_other(void) {
+    pgr_comm_open_args args = {job, "other", 0, job->rank, job->size, job->timeout, NULL};
+    pgr_comm *other = NULL;
+    bool done = false;
+    pgr_status status = job->comm_ops->open_begin(&args, &other, &error);
+    while (status == PGR_OK && !done)
+        status = job->comm_ops->open_poll(other, &done, &error);
+    CHECK_OK(status);
+    return other;
+}
+
+/* Ranks come to two communicators in different orders. */
+static void test_two(void) {
+    pgr_comm *other = comm_other(), *comms[] = {comm, other};
+    pgr_request requests[2];
+    dtype = PGR_I64;
+    count = 9;
+    buffers_open(2 * count * 8);
+    prepare(false);
+    for (int k = 0; k < 2; k++) {
+        int i = (k + (int)comm->rank) % 2; /* waits for one before it comes to the other */
+        CHECK_OK(comms[i]->ops->all_reduce(comms[i], sent, element(got, i * count), count, dtype,
+                                           i ? PGR_MAX : PGR_SUM, NULL, &requests[i], &error));
+    }
+    for (int64_t i = 0; i < count; i++) {
+        expect(i, reduced(i, PGR_SUM));
+        expect(count + i, reduced(i, PGR_MAX));
+    }
+    CHECK_OK(pgr_request_wait(&requests[1], &error));
+    compare(PGR_OK, &requests[0], got, "two communicators");
+    buffers_close();
+    CHECK_OK(other->ops->close(other, &error));
+    case_end("two communicators, in different orders");
+}
+
+/* Counts on the device that cannot be end their communicator, and no other. */
+static void test_broken(void) {
+    pgr_comm *other = comm_other();
+    int64_t v[4][RANKS_MAX] = {{0}};
+    void *there = NULL;
+    pgr_request bad, after;
+    const int64_t *at;
+    v[0][comm->size - 1] = -3;
+    dtype = PGR_F32;
+    count = 5;
+    buffers_open(count * 4);
+    prepare(true);
+    CHECK_OK(comm->ops->buffer_alloc(comm, sizeof v, &there, &error));
+    copy(there, v, sizeof v);
+    at = there;
+    CHECK_OK(other->ops->all_to_all_v_device(other, sent, at, at + RANKS_MAX, got,
+                                             at + 2 * RANKS_MAX, at + 3 * RANKS_MAX, NULL, dtype,
+                                             NULL, &bad, &error));
+    for (int i = 0; i < 2; i++) {
+        CHECK(pgr_request_wait(&bad, &error) == PGR_INTERNAL, "negative counts");
+        CHECK(strstr(error.message, "all-to-all-v number 1 of 0 bytes in family other") &&
+                  strstr(error.message, "negative count for rank") &&
+                  !strstr(error.message, "before it failed"),
+              "%s", error.message);
+    }
+    CHECK(other->ops->barrier(other, NULL, &after, &error) == PGR_INTERNAL, "after an error");
+    CHECK(strstr(error.message, "barrier number 2") &&
+              strstr(error.message, "all-to-all-v number 1 before it failed: "),
+          "%s", error.message);
+    for (int64_t i = 0; i < count; i++)
+        expect(i, reduced(i, PGR_SUM));
+    compare(comm->ops->all_reduce(comm, sent, sent, count, dtype, PGR_SUM, NULL, &after, &error),
+            &after, sent, "all-reduce of another communicator");
+    other->ops->abort(other);
+    comm->ops->buffer_free(comm, there);
+    buffers_close();
+    case_end("an error ends its communicator, and no other");
+}
+
+/* ---- large, late, again -------------------------------------------------------------------- */
+
+static void test_large(void) {
+    dtype = PGR_F32;
+    count = (int64_t)9 << 20; /* 36 MiB */
+    buffers_open(count * comm->size * 4);
+    try_all_reduce(PGR_SUM, true);
+    count = room / 4 / comm->size - 5;
+    try_all_gather(false);
+    try_all_to_all(true);
+    case_end("more than one piece of 32 MiB");
+    count = count / 3;
+    try_all_to_all_v(false);
+    case_end("an all-to-all-v of more than that");
+    buffers_close();
+}
+
+static void test_late(void) {
+    pgr_request request;
+    dtype = PGR_I64;
+    count = 3;
+    buffers_open(count * 8);
+    prepare(false);
+    for (int64_t i = 0; i < count; i++)
+        expect(i, reduced(i, PGR_SUM));
+    comm->timeout = 1;
+    if (job->rank == 1)
+        pause_seconds(1.9);
+    CHECK_OK(comm->ops->all_reduce(comm, sent, got, count, dtype, PGR_SUM, comm->stream, &request,
+                                   &error));
+    double start = pgr_clock_seconds();
+    pgr_status status = pgr_request_wait(&request, &error);
+    double waited = pgr_clock_seconds() - start;
+    if (job->rank != 1) {
+        CHECK(status == PGR_TIMEOUT && waited > 0.9 && waited < 1.8, "status %d after %g s",
+              (int)status, waited);
+        static const char *const parts[] = {
+            "all-reduce number ", " of 24 bytes in family tp, group 0", "world ranks 0, 1",
+            "waited 1 seconds", "(0 of its parts"};
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            CHECK(strstr(error.message, parts[i]), "no \"%s\" in: %s", parts[i], error.message);
+    }
+    comm->timeout = 20; /* the request is as good as before */
+    compare(PGR_OK, &request, got, "a late sum");
+    buffers_close();
+    case_end("a rank that comes late");
+}
+
+/* The last rank never comes: the others give up what is under way, each in another phase. */
+static void test_absent(void) {
+    pgr_comm *other = comm_other();
+    pgr_request sum, message;
+    dtype = PGR_F32;
+    count = 1000;
+    buffers_open(count * 8);
+    prepare(false);
+    bool absent = job->rank == job->size - 1;
+    other->timeout = 0.3;
+    if (!absent) {
+        CHECK_OK(
+            other->ops->all_reduce(other, sent, got, count, dtype, PGR_SUM, NULL, &sum, &error));
+        CHECK_OK(other->ops->receive(other, element(got, count), count, dtype, job->size - 1, NULL,
+                                     &message, &error));
+        CHECK(pgr_request_wait(&sum, &error) == PGR_TIMEOUT, "no timeout");
+        CHECK(pgr_request_wait(&message, &error) == PGR_TIMEOUT, "no timeout");
+        CHECK(other->ops->close(other, &error) == PGR_INTERNAL &&
+                  strstr(error.message, "closed with operations under way"),
+              "%s", error.message);
+    } else {
+        other->ops->abort(other);
+    }
+    buffers_close();
+    case_end("a rank that never comes");
+}
+
+/* Threads, files, mapped regions and heap of this process. */
+static int64_t entries(const char *path) {
+    int64_t number = 0;
+    DIR *folder = opendir(path);
+    while (folder && readdir(folder))
+        number++;
+    if (folder)
+        closedir(folder);
+    return number;
+}
+
+static int64_t regions(void) {
+    int64_t lines = 0;
+    FILE *file = fopen("/proc/self/maps", "r");
+    for (int c; file && (c = getc(file)) != EOF;)
+        lines += c == '\n';
+    if (file)
+        fclose(file);
+    return lines;
+}
+
+size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
+
+static int64_t heap_bytes(void) {
+    if (__sanitizer_get_current_allocated_bytes)
+        return (int64_t)__sanitizer_get_current_allocated_bytes();
+    struct mallinfo2 info = mallinfo2();
+    return (int64_t)(info.uordblks + info.hblkhd);
+}
+
+static pgr_groups *tp_open(void);
+
+static void test_reopen(void) {
+    enum { WARMUP = 40, ROUNDS = 100 };
+    int64_t before[4] = {0}, after[4];
+    pgr_request request;
+    dtype = PGR_F32;
+    count = 100;
+    for (int round = 0; round < WARMUP + ROUNDS; round++) {
+        if (round == WARMUP) {
+            before[0] = entries("/proc/self/task");
+            before[1] = entries("/proc/self/fd");
+            before[2] = regions();
+            before[3] = heap_bytes();
+        }
+        pgr_groups *groups = tp_open();
+        buffers_open(count * 4);
+        CHECK_OK(
+            comm->ops->all_reduce(comm, sent, got, count, dtype, PGR_SUM, NULL, &request, &error));
+        CHECK_OK(pgr_request_wait(&request, &error));
+        buffers_close();
+        CHECK_OK(pgr_groups_close(groups, &error));
+    }
+    after[0] = entries("/proc/self/task");
+    after[1] = entries("/proc/self/fd");
+    after[2] = regions();
+    after[3] = heap_bytes();
+    static const int64_t bounds[] = {0, 0, 8, 36000}; /* see reopen_test.c; the stand-in's queue */
+    static const char *const names[] = {"threads", "files", "mapped regions", "bytes of heap"};
+    for (int i = 0; i < 4; i++)
+        CHECK(after[i] - before[i] <= bounds[i], "%s: %d more", names[i],
+              (int)(after[i] - before[i]));
+    case_end("opened and closed a hundred times");
+}
+
+/* -------------------------------------------------------------------------------------------- */
+
+static pgr_groups *tp_open(void) {
+    char items[1][PGR_NAME_MAX] = {"tp"};
+    pgr_names names = {.count = 1, .items = items};
+    pgr_groups *groups = NULL;
+    pgr_spec spec;
+    pgr_plan plan;
+    pgr_spec_init(&spec);
+    spec.parallel.tp = job->size;
+    CHECK_OK(pgr_plan_create(&spec, job->size, &plan, &error));
+    pgr_spec_free(&spec);
+    CHECK_OK(pgr_groups_open_begin(job, &plan, &names, &groups, &error));
+    CHECK_OK(pgr_groups_open_finish(groups, &error));
+    comm = pgr_groups_at(groups, 0)->comm;
+    return groups;
+}
+
+static void device_open(const char *kind) {
+    bool cuda = strcmp(kind, "cuda") == 0;
+    pgr_job_args args = {.device = cuda ? PGR_DEVICE_CUDA : PGR_DEVICE_CPU,
+                         .comm = PGR_COMM_MPI,
+                         .timeout = 20,
+                         .init_timeout = 20,
+                         .share_gpu = true};
+    CHECK_OK(pgr_job_open_device(job, &args, &error));
+    if (!cuda) { /* which needs no staging, but can be staged */
+        job->staged_ops = job->comm_ops;
+        job->comm_ops = &pgr_staged_comm_ops;
+    } else if (job->size > 1) {
+        CHECK(job->comm_ops == &pgr_staged_comm_ops && job->staged_ops, "cuda is not staged");
+        CHECK(strstr(job->comm_name, ", staged through pinned memory"), "%s", job->comm_name);
+    }
+    case_end("the device");
+}
+
+static void run(const char *what) {
+    if (strcmp(what, "reopen") == 0) {
+        test_reopen();
+        return;
+    }
+    pgr_groups *groups = tp_open();
+    if (job->size == 1) {
+        CHECK(!comm, "a communicator of one");
+        case_end("none for one rank");
+    } else if (strcmp(what, "large") == 0) {
+        test_large();
+    } else if (strcmp(what, "late") == 0) {
+        test_late();
+        test_absent();
+    } else {
+        test_operations();
+        test_order();
+        test_many();
+        test_two();
+        test_broken();
+    }
+    CHECK_OK(pgr_groups_close(groups, &error));
+    case_end("closed");
+}
+
+int main(int argc, char **argv) {
+    pgr_status status = pgr_job_open(30, &job, &error);
+    if (status != PGR_OK || argc < 2) {
+        fprintf(stderr, "%s\n", argc < 2 ? "usage: staged_test DEVICE [WHAT]" : error.message);
+        return 3;
+    }
+    device_open(argv[1]);
+    if (failed_cases == 0)
+        run(argc > 2 ? argv[2] : "");
+    status = pgr_job_close(job, &error);
+    if (status != PGR_OK)
+        fprintf(stderr, "%s\n", error.message);
+    return failed_cases || status != PGR_OK;
+}
