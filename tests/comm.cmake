@@ -57,7 +57,7 @@ set_tests_properties(comm/alone comm/1_ranks comm/2_ranks comm/4_ranks comm/8_ra
 set_tests_properties(comm/reopen PROPERTIES TIMEOUT 150 ENVIRONMENT PGRUN_TEST_TIMEOUT=140)
 
 # Communicators that stage device memory, here the CPU's, which needs no such thing: cuda.cmake has more.
-add_executable(staged_test mpi/staged_test.c)
+add_executable(staged_test mpi/staged_test.c mpi/staged_test_operations.c)
 target_link_libraries(staged_test PRIVATE pgrun_core)
 add_dependencies(staged_test pgrun_mpi pgrun_cpu)
 add_test(NAME staged/cpu COMMAND ${mpirun} 3 $<TARGET_FILE:staged_test> cpu)
