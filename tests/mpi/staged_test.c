@@ -419,8 +419,8 @@ static void device_open(const char *kind) {
     bool cuda = strcmp(kind, "cuda") == 0;
     pgr_job_args args = {.device = cuda ? PGR_DEVICE_CUDA : PGR_DEVICE_CPU,
                          .comm = PGR_COMM_MPI,
-                         .timeout = 20,
-                         .init_timeout = 20,
+                         .timeout = 60,
+                         .init_timeout = 60,
                          .share_gpu = true};
     CHECK_OK(pgr_job_open_device(job, &args, &error));
     if (!cuda) { /* which needs no staging, but can be staged */
