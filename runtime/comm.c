@@ -175,24 +175,6 @@ static pgr_status refuse_second(const pgr_groups *open, pgr_error *error) {
                          names[0] ? names : "(of no family)");
 }
 
-/* MPI would be given addresses of GPU memory, which it cannot read. The same on every rank. */
-static pgr_status refuse_cuda(const pgr_groups *groups, pgr_error *error) {
-    const pgr_device *device = groups->job->device;
-    const pgr_comm_ops *ops = groups->job->comm_ops;
-    if (!device || strcmp(device->kind, "cuda") != 0 || (ops && strcmp(ops->name, "mpi") != 0))
-        return PGR_OK;
-    for (int64_t i = 0; i < groups->count; i++) {
-        if (groups->opened_by[i] >= 0)
-            return pgr_error_set(error, PGR_UNSUPPORTED,
-                                 "family %s has groups of %lld ranks, and device \"cuda\" has no "
-                                 "communication over MPI yet: use run.comm = \"nccl\", or "
-                                 "run.device = \"cpu\"",
-                                 groups->items[i].family.name,
-                                 (long long)groups->items[i].family.size);
-    }
-    return PGR_OK;
-}
-
 pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_names *names,
                                  pgr_groups **groups, pgr_error *error) {
     if (job->groups)
@@ -223,11 +205,6 @@ pgr_status pgr_groups_open_begin(pgr_job *job, const pgr_plan *plan, const pgr_n
         return status;
     }
     groups_place(made);
-    status = refuse_cuda(made, error);
-    if (status != PGR_OK) {
-        groups_free(made);
-        return status;
-    }
     job->groups = made;
     *groups = made;
     return PGR_OK;

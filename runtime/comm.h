@@ -87,9 +87,12 @@ struct pgr_job {
     const pgr_bootstrap_ops *bootstrap_ops;
     pgr_bootstrap *bootstrap;
     const pgr_comm_ops *comm_ops;
-    pgr_device *device;    /* NULL until pgr_job_open_device */
-    char comm_name[64];    /* "Open MPI 4.1.4", "self" */
+    const pgr_comm_ops *staged_ops; /* of the communicators for host memory that comm_ops stages
+                                       device memory through; NULL where it does not */
+    pgr_device *device;             /* NULL until pgr_job_open_device */
+    char comm_name[64];    /* "Open MPI 4.1.4", "self", "Open MPI 4.1.4, staged through ..." */
     char device_note[512]; /* why "auto" is the CPU; "" where it is not, or was not asked for */
+    char comm_note[512];   /* why run.comm = "auto" is MPI though ranks are on GPUs; or "" */
     double timeout, init_timeout;
     const pgr_nccl_options *nccl; /* [nccl_count], borrowed from pgr_job_args */
     int64_t nccl_count;
@@ -114,7 +117,9 @@ pgr_status pgr_job_open(double init_timeout, pgr_job **job, pgr_error *error);
 /* Collective. Chooses device and communication (auto: by all ranks together) and opens the device.
  * All ranks return the same status. Device "cuda": PGR_UNSUPPORTED where a rank has no GPU, or a
  * driver too old; PGR_INVALID where two ranks are on one GPU without share_gpu. Device "auto" is
- * the CPU in these cases, and job->device_note says why. */
+ * the CPU in these cases, and job->device_note says why. On GPUs communication "mpi" is staged
+ * through pinned host memory; "auto" is that where ranks share a GPU, which NCCL does not do, and
+ * else NCCL. */
 pgr_status pgr_job_open_device(pgr_job *job, const pgr_job_args *args, pgr_error *error);
 
 /* Collective. Closes the device and the bootstrap and frees the job. NULL is allowed. */

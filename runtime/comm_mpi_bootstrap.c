@@ -35,7 +35,7 @@ pgr_status pgr_mpi_status(int code, const char *call, pgr_error *error) {
 }
 
 int64_t pgr_mpi_max_count(void) {
-    static int64_t limit;
+    static _Atomic int64_t limit; /* any thread may be the first to ask */
     if (limit == 0) {
         const char *given = getenv("PGRUN_MPI_MAX_COUNT");
         long long number = given ? atoll(given) : 0;

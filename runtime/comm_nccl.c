@@ -150,8 +150,8 @@ static pgr_status devices_apart(const facts *all, int64_t size, pgr_error *error
         if (a->device[0] && strcmp(a->device, b->device) == 0)
             status = pgr_error_set(
                 error, PGR_INVALID,
-                "ranks %lld and %lld share one GPU, %s on %s, which NCCL does not do: give each "
-                "rank a GPU of its own, or use run.device = \"cpu\"",
+                "ranks %lld and %lld share one GPU, %s on %s, which NCCL refuses: give each rank "
+                "a GPU of its own, or use run.comm = \"mpi\", which copies through host memory",
                 (long long)(a - all), (long long)(b - all), a->device, a->host);
     }
     free(sorted);

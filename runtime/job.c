@@ -1,6 +1,7 @@
 /* job.c - the job: who launched it, its ranks and hosts, its device. */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "comm_self.h"
+#include "comm_staged.h"
 #include "deadline.h"
 #include "job_device.h"
 
@@ -287,18 +288,49 @@ failed:
     return status;
 }
 
+/* MPI is given copies in host memory. */
+static void comm_stage(pgr_job *job) {
+    size_t used = strlen(job->comm_name);
+    job->staged_ops = job->comm_ops;
+    job->comm_ops = &pgr_staged_comm_ops;
+    snprintf(job->comm_name + used, sizeof job->comm_name - used, ", staged through pinned memory");
+}
+
+/* Collective. NCCL wants a GPU for each rank: "auto" is MPI where ranks share one, and says so. */
+static pgr_status comm_auto(pgr_job *job, bool share_gpu, bool *staged, pgr_error *error) {
+    *staged = false;
+    if (!share_gpu) /* then all are apart */
+        return PGR_OK;
+    char shared[PGR_JOB_SHARED_TEXT];
+    pgr_status status = pgr_job_device_shared(job, shared, error);
+    if (status != PGR_OK || !shared[0])
+        return status;
+    snprintf(job->comm_note, sizeof job->comm_note, "%s, which NCCL refuses", shared);
+    *staged = true;
+    return PGR_OK;
+}
+
 /* Collective. Ranks on GPUs communicate by NCCL unless MPI is asked for. */
 static pgr_status comm_decide(pgr_job *job, const pgr_job_args *args, pgr_error *error) {
-    bool gpu = strcmp(job->device->kind, "cuda") == 0;
+    bool gpu = strcmp(job->device->kind, "cuda") == 0, staged = args->comm == PGR_COMM_MPI;
     const pgr_module *module = NULL;
-    if (!gpu || job->size == 1 || args->comm == PGR_COMM_MPI)
+    pgr_status status = PGR_OK;
+    if (!gpu || job->size == 1)
         return PGR_OK;
-    pgr_status status = pgr_module_open("cuda", &module, error);
+    if (args->comm == PGR_COMM_AUTO)
+        status = comm_auto(job, args->share_gpu, &staged, error);
+    if (status != PGR_OK)
+        return status;
+    if (staged) {
+        comm_stage(job);
+        return PGR_OK;
+    }
+    status = pgr_module_open("cuda", &module, error);
     if (status == PGR_OK && !module->comm)
         status = pgr_error_set(error, PGR_UNSUPPORTED,
                                "libpgrun_cuda.so was built without nccl.h and has no communication "
                                "between GPUs: build it with -DPGRUN_NCCL_INCLUDE=FOLDER, or use "
-                               "run.device = \"cpu\"");
+                               "run.comm = \"mpi\", which copies through host memory");
     status = pgr_job_agree(job, status, error);
     if (status == PGR_OK)
         job->comm_ops = module->comm;

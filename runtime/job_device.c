@@ -61,7 +61,8 @@ static int compare_places(const void *a, const void *b) {
     return order ? order : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
-pgr_status pgr_job_places_apart(pgr_job_place *places, int64_t count, pgr_error *error) {
+/* The first of the lowest two that share one, once they are sorted; or NULL. */
+static const pgr_job_place *places_shared(pgr_job_place *places, int64_t count) {
     int64_t first = -1;
     qsort(places, (size_t)count, sizeof *places, compare_places);
     for (int64_t i = 0; i + 1 < count; i++) {
@@ -69,18 +70,29 @@ pgr_status pgr_job_places_apart(pgr_job_place *places, int64_t count, pgr_error 
         if (same && (first < 0 || places[i].rank < places[first].rank))
             first = i;
     }
-    if (first < 0)
-        return PGR_OK;
-    return pgr_error_set(error, PGR_INVALID,
-                         "ranks %lld and %lld share one GPU, %s on %s: start at most as many ranks "
-                         "on a host as it has GPUs, let each rank see its own "
-                         "(CUDA_VISIBLE_DEVICES), or set run.share_gpu = true",
-                         (long long)places[first].rank, (long long)places[first + 1].rank,
-                         places[first].identity, places[first].host);
+    return first < 0 ? NULL : &places[first];
 }
 
-/* Collective; the same result on every rank. */
-static pgr_status devices_apart(pgr_job *job, pgr_error *error) {
+static void shared_text(const pgr_job_place *first, char text[PGR_JOB_SHARED_TEXT]) {
+    snprintf(text, PGR_JOB_SHARED_TEXT, "ranks %lld and %lld share one GPU, %s on %s",
+             (long long)first[0].rank, (long long)first[1].rank, first->identity, first->host);
+}
+
+pgr_status pgr_job_places_apart(pgr_job_place *places, int64_t count, pgr_error *error) {
+    const pgr_job_place *first = places_shared(places, count);
+    char text[PGR_JOB_SHARED_TEXT];
+    if (!first)
+        return PGR_OK;
+    shared_text(first, text);
+    return pgr_error_set(error, PGR_INVALID,
+                         "%s: start at most as many ranks on a host as it has GPUs, let each rank "
+                         "see its own (CUDA_VISIBLE_DEVICES), or set run.share_gpu = true, with "
+                         "which ranks communicate over MPI (NCCL refuses two ranks on one GPU)",
+                         text);
+}
+
+/* Collective; the places of all ranks, [size], to be freed. */
+static pgr_status places_gather(pgr_job *job, pgr_job_place **gathered, pgr_error *error) {
     pgr_job_place own = {.rank = job->rank};
     snprintf(own.identity, sizeof own.identity, "%s", job->device->identity);
     snprintf(own.host, sizeof own.host, "%s", job->host);
@@ -94,9 +106,34 @@ static pgr_status devices_apart(pgr_job *job, pgr_error *error) {
         status = job->bootstrap_ops->all_gather(job->bootstrap, &own, places, (int64_t)sizeof own,
                                                 error);
     if (status == PGR_OK)
-        status = pgr_job_places_apart(places, job->size, error);
+        *gathered = places;
+    else
+        free(places);
+    return status;
+}
+
+/* Collective; the same result on every rank. */
+static pgr_status devices_apart(pgr_job *job, pgr_error *error) {
+    pgr_job_place *places;
+    pgr_status status = places_gather(job, &places, error);
+    if (status != PGR_OK)
+        return status;
+    status = pgr_job_places_apart(places, job->size, error);
     free(places);
     return status;
+}
+
+pgr_status pgr_job_device_shared(pgr_job *job, char text[PGR_JOB_SHARED_TEXT], pgr_error *error) {
+    pgr_job_place *places;
+    pgr_status status = places_gather(job, &places, error);
+    if (status != PGR_OK)
+        return status;
+    const pgr_job_place *first = places_shared(places, job->size);
+    text[0] = '\0';
+    if (first)
+        shared_text(first, text);
+    free(places);
+    return PGR_OK;
 }
 
 /* ---- the decision -------------------------------------------------------------------------- */

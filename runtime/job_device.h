@@ -23,4 +23,10 @@ typedef struct pgr_job_place {
  * the places in another order. */
 pgr_status pgr_job_places_apart(pgr_job_place *places, int64_t count, pgr_error *error);
 
+#define PGR_JOB_SHARED_TEXT 256
+
+/* Collective, with the job's device open. "ranks 0 and 1 share one GPU, GPU-... on HOST", of the
+ * lowest two that do; "" where each rank has one of its own. */
+pgr_status pgr_job_device_shared(pgr_job *job, char text[PGR_JOB_SHARED_TEXT], pgr_error *error);
+
 #endif

@@ -250,6 +250,8 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
     say_model(report, spec, plan);
     if (job->device_note[0])
         say(report, "#  note      run.device = \"auto\" is the CPU: %s\n", job->device_note);
+    if (job->comm_note[0])
+        say(report, "#  note      run.comm = \"auto\" is MPI: %s\n", job->comm_note);
     say_notes(report, spec, plan);
     say(report, "#\n");
     row line = {.used = 0};

@@ -124,17 +124,15 @@ pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr
 
 bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const pgr_names *families,
                              char *text, size_t bytes) {
-    bool staged = spec->run.comm == PGR_COMM_MPI; /* memory of GPUs by MPI */
-    for (int64_t i = 0; i < families->count && staged; i++) {
-        pgr_family family;
-        pgr_error ignored;
-        if (pgr_plan_family_find(plan, families->items[i], &family, &ignored) || family.size <= 1)
-            continue;
-        snprintf(text, bytes, "communication over MPI (groups of %lld ranks, family %s)",
-                 (long long)family.size, family.name);
-        return true;
-    }
-    return false;
+    (void)plan, (void)families;
+    bool router = false;
+    for (int64_t i = 0; i < spec->run.workloads.count; i++)
+        router = router || spec->run.workloads.items[i] == PGR_ROUTER;
+    if (!router || spec->moe.experts <= PGR_CUDA_EXPERTS_MAX)
+        return false;
+    snprintf(text, bytes, "a router of %lld experts (at most %d)", (long long)spec->moe.experts,
+             PGR_CUDA_EXPERTS_MAX);
+    return true;
 }
 
 /* Problems, a line each, in one message. */

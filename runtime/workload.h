@@ -77,8 +77,8 @@ pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr
  * a line each, with the values that would do. PGR_INVALID otherwise. */
 pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error);
 
-/* Whether the run needs what the CUDA device does not have yet (communication over MPI of a family
- * whose groups are larger than one); what, into `text`. */
+/* Whether the run needs what the CUDA device does not have (a router of more than
+ * PGR_CUDA_EXPERTS_MAX experts); what, into `text`. */
 bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const pgr_names *families,
                              char *text, size_t bytes);
 

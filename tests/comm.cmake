@@ -55,3 +55,13 @@ set_tests_properties(comm/alone comm/1_ranks comm/2_ranks comm/4_ranks comm/8_ra
                      PROPERTIES LABELS mpi TIMEOUT 90)
 # Many rounds, which a machine that does other work, too, takes its time for.
 set_tests_properties(comm/reopen PROPERTIES TIMEOUT 150 ENVIRONMENT PGRUN_TEST_TIMEOUT=140)
+
+# Communicators that stage device memory, here the CPU's, which needs no such thing: cuda.cmake has more.
+add_executable(staged_test mpi/staged_test.c mpi/staged_test_operations.c)
+target_link_libraries(staged_test PRIVATE pgrun_core)
+add_dependencies(staged_test pgrun_mpi pgrun_cpu)
+add_test(NAME staged/cpu COMMAND ${mpirun} 3 $<TARGET_FILE:staged_test> cpu)
+add_test(NAME staged/cpu_pieces COMMAND ${mpirun} 3 $<TARGET_FILE:staged_test> cpu)
+add_test(NAME staged/cpu_late COMMAND ${mpirun} 3 $<TARGET_FILE:staged_test> cpu late)
+set_tests_properties(staged/cpu staged/cpu_pieces staged/cpu_late PROPERTIES LABELS mpi TIMEOUT 90)
+set_tests_properties(staged/cpu_pieces PROPERTIES ENVIRONMENT PGRUN_STAGED_BYTES=200)

@@ -98,11 +98,26 @@ if(PGRUN_WITH_CUDA)
   set_tests_properties(cuda/moe PROPERTIES LABELS "unit;cuda" TIMEOUT 300 ENVIRONMENT "${variables}")
   set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
-  add_executable(cuda_groups_test cuda/groups_test.c)
-  target_include_directories(cuda_groups_test PRIVATE ${CMAKE_SOURCE_DIR}/lua)
-  target_link_libraries(cuda_groups_test PRIVATE pgrun_core)
-  add_test(NAME cuda/groups
-           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:cuda_groups_test>)
+  # Communication over MPI, staged through pinned memory.
+  set(mpirun ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh)
+  foreach(ranks 1 2 4)
+    add_test(NAME staged/${ranks}_ranks COMMAND ${mpirun} ${ranks} $<TARGET_FILE:staged_test> cuda)
+    list(APPEND staged staged/${ranks}_ranks)
+  endforeach()
+  add_test(NAME staged/pieces COMMAND ${mpirun} 3 $<TARGET_FILE:staged_test> cuda)
+  foreach(what large late reopen)
+    add_test(NAME staged/${what} COMMAND ${mpirun} 2 $<TARGET_FILE:staged_test> cuda ${what})
+  endforeach()
+  add_test(NAME staged/run COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/staged_run.sh $<TARGET_FILE:pgrun>)
+  add_test(NAME staged/faults
+           COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/staged_faults.sh $<TARGET_FILE:pgrun>)
+  set_tests_properties(${staged} staged/pieces staged/large staged/late staged/reopen staged/run
+                       staged/faults PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+                       ENVIRONMENT "${variables}")
+  set_tests_properties(staged/run staged/faults staged/large PROPERTIES TIMEOUT 240)
+  # Several pieces of each operation, whose counts MPI splits again.
+  set_tests_properties(staged/pieces PROPERTIES
+                       ENVIRONMENT "${variables};PGRUN_STAGED_BYTES=200;PGRUN_MPI_MAX_COUNT=61")
   # The module itself: machine code and PTX for each GPU that it was built for.
   if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "^[0-9;]+$")
     add_test(NAME cuda/architectures
@@ -110,6 +125,6 @@ if(PGRUN_WITH_CUDA)
                      $<TARGET_FILE:pgrun_cuda> ${CMAKE_CUDA_ARCHITECTURES})
     set_tests_properties(cuda/architectures PROPERTIES LABELS cuda TIMEOUT 20)
   endif()
-  set_tests_properties(cuda/groups cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+  set_tests_properties(cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
 endif()

@@ -10,6 +10,7 @@
  *   PGRUN_FAKE_DRIVER=12020  the driver's CUDA version (default: the toolkit's)
  *   PGRUN_FAKE_FAIL=CALL[:N] the N-th call (default 1) of that name fails */
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,22 @@ static long number(const char *name, long otherwise) {
     return text && *text ? atol(text) : otherwise;
 }
 
+/* As CUDA's, the calls may come from several threads: one at a time. */
+static pthread_mutex_t calls_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+static int lock_calls(void) {
+    return pthread_mutex_lock(&calls_lock);
+}
+
+static void unlock_calls(const int *locked) {
+    (void)locked;
+    pthread_mutex_unlock(&calls_lock);
+}
+
+#define LOCKED __attribute__((cleanup(unlock_calls), unused)) int locked = lock_calls()
+
 bool pgr_fake_cuda_faulty(const char *call) {
+    LOCKED;
     static int calls;
     const char *wanted = getenv("PGRUN_FAKE_FAIL");
     size_t length = strlen(call);
@@ -36,10 +52,9 @@ bool pgr_fake_cuda_faulty(const char *call) {
 }
 
 #define MAY_FAIL                                                                                   \
-    do {                                                                                           \
-        if (pgr_fake_cuda_faulty(__func__))                                                        \
-            return cudaErrorLaunchFailure;                                                         \
-    } while (0)
+    LOCKED;                                                                                        \
+    if (pgr_fake_cuda_faulty(__func__))                                                            \
+    return cudaErrorLaunchFailure
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
@@ -137,6 +152,7 @@ struct CUevent_st {
 static task *first_task, **last_task = &first_task;
 
 static cudaError_t enqueue(task made) {
+    LOCKED;
     task *copy = malloc(sizeof *copy);
     *copy = made;
     copy->next = NULL;
@@ -203,6 +219,7 @@ static void run_all(void) {
 __attribute__((visibility("default"))) void
 pgr_fake_cuda_enqueue(cudaStream_t stream, bool (*step)(void *), void *context) {
     (void)stream;
+    LOCKED;
     task t = {.kind = EXTERNAL};
     t.of.external.step = step;
     t.of.external.context = context;
@@ -320,6 +337,7 @@ cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned flags) {
 }
 
 cudaError_t cudaFree(void *memory) {
+    LOCKED;
     run_all(); /* CUDA's waits for the device too */
     int slot = memory ? region_of(memory) : -1;
     if (slot < 0)
@@ -411,6 +429,7 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    LOCKED;
     run_all();
     free(event);
     return cudaSuccess;
@@ -421,6 +440,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     MAY_FAIL;
     event->recorded = true;
     event->done = false;
+    event->queries = 0;
     task t = {.kind = RECORD};
     t.of.event = event;
     return enqueue(t);

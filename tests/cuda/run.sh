@@ -59,11 +59,6 @@ expect 3 2 "${cuda}the NVIDIA driver finds no GPU" PGRUN_FAKE_GPUS=0 -- --set ru
 expect 0 0 "${auto}the NVIDIA driver supports CUDA 11.4, but " PGRUN_FAKE_DRIVER=11040 --
 expect 3 0 "${cuda}the NVIDIA driver supports CUDA 11.4, but " PGRUN_FAKE_DRIVER=11040 -- --set run.device=cuda
 expect 0 0 "${auto}this machine has no NVIDIA driver" LD_LIBRARY_PATH=/nonesuch --
-# What is not there yet.
-expect 0 2 "${auto}libpgrun_cuda.so does not have yet what this run needs: communication over MPI (groups of 2 ranks, family tp)" \
-    -- --set parallel.tp=2 --set run.comm=mpi
-expect 3 2 "${cuda}libpgrun_cuda.so does not have yet what this run needs: communication over MPI" \
-    PGRUN_FAKE_OWN_GPU=1 -- --set parallel.tp=2 --set run.device=cuda --set run.comm=mpi
 # A GPU that fails is one message of one rank.
 expect 3 2 'pgrun: error: workload "mlp": rank ' PGRUN_FAKE_OWN_GPU=1 PGRUN_FAKE_FAIL=cublasLtMatmul --
 exit $failed

@@ -98,6 +98,6 @@ fault 'is NCCL 2.17.1 \(code 21701\): pgrun needs NCCL 2.18 or later' PGRUN_FAKE
 fault 'run.nccl.tp.traffic_class needs NCCL 2.26 or later, this one is 2.18.5' \
     PGRUN_NCCL_LIBRARY="${library}_21805.so" -- --set 'run.nccl={ tp = { traffic_class = 1 } }'
 # Two ranks on one GPU.
-status=1 fault 'ranks 0 and 1 share one GPU, GPU-00.* which NCCL does not do: give each rank' \
-    PGRUN_FAKE_OWN_GPU=0 -- --set run.share_gpu=true
+status=1 fault 'ranks 0 and 1 share one GPU, GPU-00.* which NCCL refuses: .* run.comm = "mpi"' \
+    PGRUN_FAKE_OWN_GPU=0 -- --set run.share_gpu=true --set run.comm=nccl
 exit $failed

@@ -25,7 +25,6 @@ static pgr_device *device;
 static pgr_stream *stream;
 static pgr_error error;
 /* Whether a device other than the CPU may lack the kernels. */
-static const bool may_lack = true; /* MERGE: false, now that the CUDA module has them */
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
