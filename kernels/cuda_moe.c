@@ -10,8 +10,6 @@
 
 /* ---- the router ---------------------------------------------------------------------------- */
 
-enum { EXPERTS_MAX = 1024 };
-
 /* Lanes of a token and experts of a lane that there are kernels for (cuda_router.cu); threads of a
  * block, blocks of a multiprocessor for each mode of the kernel. */
 static const struct instance {
@@ -93,7 +91,7 @@ bool pgr_cuda_router_plan(const pgr_router_args *args, int blocks, cuda_router *
     int64_t bytes = a->dtype == PGR_F32 ? 4 : 2;
     plan->grouped = a->groups > 0 && a->group_topk > 0;
     const struct instance *found =
-        a->experts <= EXPERTS_MAX ? choose_instance(16 / bytes, plan) : NULL;
+        a->experts <= PGR_CUDA_EXPERTS_MAX ? choose_instance(16 / bytes, plan) : NULL;
     if (!found)
         return false;
     plan->scaling = isnan(a->scaling) ? 1.0f : (float)a->scaling;
@@ -152,7 +150,7 @@ pgr_status pgr_cuda_router(pgr_device *device, const pgr_router_args *args, pgr_
                              "a router of %" PRId64
                              " experts; libpgrun_cuda.so has it for up to %d: "
                              "use run.device = \"cpu\"",
-                             args->experts, EXPERTS_MAX);
+                             args->experts, PGR_CUDA_EXPERTS_MAX);
     int64_t bytes = cuda_router_cells(&plan) * (int64_t)sizeof(uint64_t);
     status = cells_make(cuda, stream, bytes, error);
     if (status != PGR_OK)

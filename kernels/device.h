@@ -119,6 +119,8 @@ typedef struct pgr_context_args {
     const int64_t *cu_seqlens, *cu_padded;
 } pgr_context_args;
 
+enum { PGR_CUDA_EXPERTS_MAX = 1024 }; /* of a router on CUDA; PGR_UNSUPPORTED above */
+
 /* Routes tokens to experts. For token t with logits l[e] (f32 or bf16, read as f32):
  *   softmax, pre_softmax:  p = softmax(l); select top-k of p; weight = p (not renormalised)
  *   softmax, else:         select top-k of l; weight = softmax over the selected logits

@@ -169,8 +169,7 @@ static pgr_status open_report(run *state, pgr_error *error) {
 
 static pgr_status open_device(run *state, pgr_error *error) {
     char lacks[256];
-    bool lacking =
-        pgr_workload_cuda_lacks(&state->spec, &state->plan, &state->families, lacks, sizeof lacks);
+    bool lacking = pgr_workload_cuda_lacks(&state->spec, lacks, sizeof lacks);
     pgr_job_args args = {
         .device = state->spec.run.device,
         .comm = state->spec.run.comm,

@@ -75,7 +75,7 @@ typedef struct pgr_job_args {
     bool share_gpu;               /* several ranks may use one GPU */
     const pgr_nccl_options *nccl; /* [nccl_count] run.nccl; must outlive the job */
     int64_t nccl_count;
-    const char *cuda_lacks; /* what the run needs and the CUDA device does not have yet (see
+    const char *cuda_lacks; /* what the run needs and the CUDA device does not have (see
                                pgr_workload_cuda_lacks), or NULL; the same on every rank */
 } pgr_job_args;
 

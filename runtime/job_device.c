@@ -49,7 +49,7 @@ static pgr_status refuse_lack(const pgr_job_args *args, pgr_error *error) {
     if (!args->cuda_lacks)
         return PGR_OK;
     return pgr_error_set(
-        error, PGR_UNSUPPORTED, "libpgrun_cuda.so does not have yet what this run needs: %s%s",
+        error, PGR_UNSUPPORTED, "libpgrun_cuda.so does not have what this run needs: %s%s",
         args->cuda_lacks, args->device == PGR_DEVICE_CUDA ? "; use \"cpu\" or \"auto\"" : "");
 }
 

@@ -122,9 +122,7 @@ pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr
     return PGR_OK;
 }
 
-bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const pgr_names *families,
-                             char *text, size_t bytes) {
-    (void)plan, (void)families;
+bool pgr_workload_cuda_lacks(const pgr_spec *spec, char *text, size_t bytes) {
     bool router = false;
     for (int64_t i = 0; i < spec->run.workloads.count; i++)
         router = router || spec->run.workloads.items[i] == PGR_ROUTER;

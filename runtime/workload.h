@@ -79,8 +79,7 @@ pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_er
 
 /* Whether the run needs what the CUDA device does not have (a router of more than
  * PGR_CUDA_EXPERTS_MAX experts); what, into `text`. */
-bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const pgr_names *families,
-                             char *text, size_t bytes);
+bool pgr_workload_cuda_lacks(const pgr_spec *spec, char *text, size_t bytes);
 
 /* Collective over the whole job. Runs one workload on the open groups. PGR_OK also where the
  * verification failed: the result says so. */

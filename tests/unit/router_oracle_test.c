@@ -24,7 +24,6 @@ static const char *kind;
 static pgr_device *device;
 static pgr_stream *stream;
 static pgr_error error;
-/* Whether a device other than the CPU may lack the kernels. */
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
@@ -400,16 +399,6 @@ static void close_device(void) {
     device->ops->close(device);
 }
 
-/* Whether the device says that it has no router, with the reason in `error`. */
-static bool lacks_router(void) {
-    int64_t *counts = on_device(NULL, sizeof *counts);
-    pgr_router_args args = {
-        .experts = 1, .topk = 1, .sequences = 1, .scaling = NAN, .tokens_per_expert = counts};
-    pgr_status status = device->ops->router(device, &args, stream, &error);
-    drop(counts);
-    return status == PGR_UNSUPPORTED;
-}
-
 /* Three tests for each row of the file; 0 where it cannot be read. */
 static size_t read_rows(const char *path, struct CMUnitTest *tests, char names[][32]) {
     size_t rows = 0;
@@ -448,11 +437,6 @@ int main(int argc, char **argv) {
     if (!open_device()) {
         printf("SKIPPED: no device of kind %s here: %s\n", kind, error.message);
         return strcmp(kind, "cpu") == 0 ? 1 : SKIPPED;
-    }
-    if (may_lack && strcmp(kind, "cpu") != 0 && lacks_router()) {
-        printf("SKIPPED: %s\n", error.message);
-        close_device();
-        return SKIPPED;
     }
     size_t rows = read_rows(path, tests, names);
     if (rows < 48) {
