@@ -114,7 +114,7 @@ if(PGRUN_WITH_CUDA)
   set_tests_properties(${staged} staged/pieces staged/large staged/late staged/reopen staged/run
                        staged/faults PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
                        ENVIRONMENT "${variables}")
-  set_tests_properties(staged/run staged/faults staged/large PROPERTIES TIMEOUT 240)
+  set_tests_properties(staged/run staged/faults staged/large PROPERTIES TIMEOUT 400)
   # Several pieces of each operation, whose counts MPI splits again.
   set_tests_properties(staged/pieces PROPERTIES
                        ENVIRONMENT "${variables};PGRUN_STAGED_BYTES=200;PGRUN_MPI_MAX_COUNT=61")

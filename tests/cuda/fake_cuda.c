@@ -8,7 +8,8 @@
  *   PGRUN_FAKE_GPUS=N        visible GPUs (default 1); 0: cudaErrorNoDevice
  *   PGRUN_FAKE_OWN_GPU=1     each rank of mpirun sees GPUs of its own
  *   PGRUN_FAKE_DRIVER=12020  the driver's CUDA version (default: the toolkit's)
- *   PGRUN_FAKE_FAIL=CALL[:N] the N-th call (default 1) of that name fails */
+ *   PGRUN_FAKE_FAIL=CALL[:N][@RANK] the N-th call (default 1) of that name fails, on that rank
+ * alone */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
@@ -45,10 +46,11 @@ bool pgr_fake_cuda_faulty(const char *call) {
     static int calls;
     const char *wanted = getenv("PGRUN_FAKE_FAIL");
     size_t length = strlen(call);
-    if (!wanted || strncmp(wanted, call, length) != 0 ||
-        (wanted[length] != '\0' && wanted[length] != ':'))
+    const char *rank = wanted ? strchr(wanted, '@') : NULL;
+    if (!wanted || strncmp(wanted, call, length) != 0 || !strchr(":@", wanted[length]) ||
+        (rank && atoi(rank + 1) != number("OMPI_COMM_WORLD_RANK", 0)))
         return false;
-    return ++calls == (wanted[length] ? atoi(wanted + length + 1) : 1);
+    return ++calls == (wanted[length] == ':' ? atoi(wanted + length + 1) : 1);
 }
 
 #define MAY_FAIL                                                                                   \
