@@ -52,6 +52,22 @@ PGR_BOTH cuda_vector cuda_gather_vector(const char *from, int width) {
     return v;
 }
 
+/* Accesses of 16 bytes to places of dst that are aligned to it; four loads are under way at once.
+ */
+PGR_BOTH void cuda_copy_units(char *dst, const char *src, int64_t units, int width,
+                              cuda_lane lane) {
+    int64_t i = lane.index;
+    for (; i + 3 * lane.count < units; i += 4 * lane.count) {
+        cuda_vector v[4];
+        for (int k = 0; k < 4; k++)
+            v[k] = cuda_gather_vector(src + (i + k * lane.count) * 16, width);
+        for (int k = 0; k < 4; k++)
+            cuda_vector_store(dst + (i + k * lane.count) * 16, v[k]);
+    }
+    for (; i < units; i += lane.count)
+        cuda_vector_store(dst + i * 16, cuda_gather_vector(src + i * 16, width));
+}
+
 /* Single bytes up to the first place of dst that is aligned to 16, accesses of 16 bytes, single
  * bytes. Where dst and src are not alike, src is read by aligned words; no word is read that is not
  * wholly within the range, so that a few bytes more at its ends are moved one by one. */
@@ -62,20 +78,14 @@ PGR_BOTH void cuda_copy_bytes(char *dst, const char *src, int64_t bytes, cuda_la
         head = head < 3 && head + 16 <= bytes ? head + 16 : head;
         end = bytes - 3;
     }
-    int64_t units = end > head ? (end - head) / 16 : 0, i = lane.index;
-    for (; i + 3 * lane.count < units; i += 4 * lane.count) { /* four loads are under way at once */
-        cuda_vector v[4];
-        for (int k = 0; k < 4; k++)
-            v[k] = cuda_gather_vector(src + head + (i + k * lane.count) * 16, width);
-        for (int k = 0; k < 4; k++)
-            cuda_vector_store(dst + head + (i + k * lane.count) * 16, v[k]);
-    }
-    for (; i < units; i += lane.count)
-        cuda_vector_store(dst + head + i * 16, cuda_gather_vector(src + head + i * 16, width));
-    int64_t tail = head + units * 16;
-    for (i = lane.index; i < head; i += lane.count)
+    int64_t units = end > head ? (end - head) / 16 : 0, tail = head + units * 16;
+    if (width == 16) /* a constant, so that the loop has no other loads in it */
+        cuda_copy_units(dst + head, src + head, units, 16, lane);
+    else
+        cuda_copy_units(dst + head, src + head, units, width, lane);
+    for (int64_t i = lane.index; i < head; i += lane.count)
         dst[i] = src[i];
-    for (i = tail + lane.index; i < bytes; i += lane.count)
+    for (int64_t i = tail + lane.index; i < bytes; i += lane.count)
         dst[i] = src[i];
 }
 

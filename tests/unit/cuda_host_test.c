@@ -354,6 +354,33 @@ static void test_packed(void **state) {
     }
 }
 
+/* Rows beyond 2^31, of one sequence and of packed ones: where a gather finds a row, a split put it.
+ */
+static void test_large_pieces(void **state) {
+    (void)state;
+    static const int64_t real[] = {0, (INT64_C(1) << 33) + 5, (INT64_C(1) << 33) + 12,
+                                   INT64_C(5) << 33};
+    int64_t padded[] = {0, (INT64_C(1) << 33) + 8, (INT64_C(1) << 33) + 16, INT64_C(5) << 33};
+    uint64_t draws = 3;
+    padded[3] += 16;
+    for (int i = 0; i < 4000; i++) {
+        pgr_context_args args = {.cp = 4, .row_bytes = 1, .seq_len = real[3], .padded = padded[3]};
+        if (i % 2) {
+            args.sequences = 3;
+            args.cu_seqlens = real;
+            args.cu_padded = padded;
+        }
+        draws = draws * 6364136223846793005u + 1442695040888963407u;
+        int64_t row = (int64_t)(draws % (uint64_t)args.seq_len), share = args.padded / args.cp;
+        cuda_piece from = cuda_gather_piece(&args, row, -1);
+        args.cp_rank = from.from / share;
+        cuda_piece back = cuda_split_piece(&args, from.from % share, -1);
+        assert_int_equal(back.from, row);
+        assert_int_equal(back.rows, from.rows);
+        assert_int_equal(back.sequence, from.sequence);
+    }
+}
+
 /* Tiles are whole accesses, cover what there is, and are as many as there are blocks or more. */
 static void test_tiles(void **state) {
     (void)state;
@@ -447,12 +474,13 @@ static int close_cpu(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_facts),  cmocka_unit_test(test_index),
-        cmocka_unit_test(test_small),  cmocka_unit_test(test_driver_text),
-        cmocka_unit_test(test_fill),   cmocka_unit_test(test_add_bias),
-        cmocka_unit_test(test_ranges), cmocka_unit_test(test_context),
-        cmocka_unit_test(test_copies), cmocka_unit_test(test_packed),
-        cmocka_unit_test(test_tiles),  cmocka_unit_test(test_epilogue),
+        cmocka_unit_test(test_facts),    cmocka_unit_test(test_index),
+        cmocka_unit_test(test_small),    cmocka_unit_test(test_driver_text),
+        cmocka_unit_test(test_fill),     cmocka_unit_test(test_add_bias),
+        cmocka_unit_test(test_ranges),   cmocka_unit_test(test_context),
+        cmocka_unit_test(test_copies),   cmocka_unit_test(test_packed),
+        cmocka_unit_test(test_tiles),    cmocka_unit_test(test_large_pieces),
+        cmocka_unit_test(test_epilogue),
     };
     return cmocka_run_group_tests_name("cuda_host", tests, open_cpu, close_cpu);
 }
