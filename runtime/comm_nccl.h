@@ -135,8 +135,8 @@ extern pgr_nccl_world pgr_nccl_the;
 
 extern const pgr_comm_ops pgr_nccl_comm_ops;
 
-/* SMs that are left to a communicator whose options do not bound them (max_ctas): what NCCL takes
- * for large operations within an NVLink domain of Hopper GPUs. */
+/* SMs that are left to a communicator whose options do not bound them. NCCL does not tell how many
+ * it takes; max_ctas makes it sure. */
 enum { PGR_NCCL_UNITS = 16 };
 
 /* What NCCL says of a communicator now: *ready for ncclSuccess, an error, or neither. */
