@@ -155,8 +155,8 @@ extern pgr_nccl_world pgr_nccl_the;
 
 extern const pgr_comm_ops pgr_nccl_comm_ops;
 
-/* SMs that are left to a communicator whose options do not bound them (max_ctas): what NCCL takes
- * for large operations within an NVLink domain of Hopper GPUs. */
+/* SMs that are left to a communicator whose options do not bound them. NCCL does not tell how many
+ * it takes; max_ctas makes it sure. */
 enum { PGR_NCCL_UNITS = 16 };
 /* Whether this rank can have registered buffers: tries one. The device must be current. */
 bool pgr_nccl_buffers_probe(const pgr_nccl_library *nccl);

@@ -128,14 +128,14 @@ pgr_status pgr_linear_create(const pgr_site *site, const pgr_linear_config *conf
     bool shared = !status && created->tp->size > 1;
     created->chunks = shared ? chunks_of(created) : 1;
     if (shared && config->kind == PGR_COLUMN_PARALLEL && config->sequence_parallel)
-        status =
-            pgr_site_alloc(site, config->rows * config->input * element, &created->gathered, error);
+        status = pgr_site_buffer_alloc(site, created->tp, config->rows * config->input * element,
+                                       &created->gathered, error);
     if (!status && created->chunks > 1 && created->gathered)
         status = pgr_site_buffer_alloc(site, created->tp, config->rows * config->input * element,
                                        &created->chunked, error);
     if (shared && config->kind == PGR_ROW_PARALLEL)
-        status =
-            pgr_site_alloc(site, config->rows * config->output * element, &created->partial, error);
+        status = pgr_site_buffer_alloc(site, created->tp, config->rows * config->output * element,
+                                       &created->partial, error);
     if (!status)
         status = fill_parameters(site, created, error);
     if (status) {
