@@ -45,7 +45,7 @@ if(PGRUN_WITH_CUDA)
     target_link_libraries(nccl_calls PRIVATE pgrun_core)
     add_dependencies(nccl_calls pgrun_fake_cuda)
     add_test(NAME nccl/calls COMMAND nccl_calls)
-    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 400
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # What `auto` looks for before it opens the module.
