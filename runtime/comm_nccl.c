@@ -70,10 +70,13 @@ void pgr_nccl_abort_all(void) {
         abort_thread(NULL);
         return;
     }
-    pthread_detach(thread);
     double until = pgr_clock_seconds() + ABORT_SECONDS;
     while (!atomic_load(&pgr_nccl_the.abort_done) && pgr_clock_seconds() < until)
         pgr_wait_step_asleep(&rounds);
+    if (atomic_load(&pgr_nccl_the.abort_done))
+        pthread_join(thread, NULL);
+    else
+        pthread_detach(thread);
 }
 
 pgr_status pgr_nccl_refuse(pgr_error *error) {

@@ -56,7 +56,7 @@ if(PGRUN_WITH_CUDA)
     add_test(NAME nccl/calls COMMAND nccl_calls)
     add_test(NAME nccl/overlap
              COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/fake/nccl_overlap.sh $<TARGET_FILE:overlap_test>)
-    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 240
+    set_tests_properties(nccl/run nccl/faults nccl/operations nccl/overlap nccl/calls PROPERTIES LABELS "mpi;cuda" TIMEOUT 400
       ENVIRONMENT "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver")
   endif()
   # A profiler of its own, which the module's ranges are told to.

@@ -43,34 +43,35 @@ fault() {
 
 code='ncclSystemError \(unhandled system error\): planted'
 group='family tp, group 0 \(world ranks 0, 1\)'
-# Each call in turn, on both ranks.
+# Each call in turn (each occurrence of all calls: nccl_calls.c): on both ranks where these agree on what to
+# say, else on rank 0.
 fault 'ncclGetVersion' PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
 for call in ncclGetUniqueId ncclCommInitRankConfig; do
-    fault "opening NCCL's world: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call
+    fault "opening NCCL's world: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call@0
 done
 fault "opening NCCL's world: rank 0 on .*: ncclCommInitRankScalable: $code" \
-    PGRUN_NCCL_RANKS_PER_ROOT=1 PGRUN_FAKE_NCCL_FAIL=ncclCommInitRankScalable
-fault "opening NCCL's world: rank [01] on .*: ncclCommGetAsyncError: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommGetAsyncError
+    PGRUN_NCCL_RANKS_PER_ROOT=1 PGRUN_FAKE_NCCL_FAIL=ncclCommInitRankScalable@0
+fault "opening NCCL's world: rank [01] on .*: ncclCommGetAsyncError: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommGetAsyncError@0
 for call in ncclCommSplit ncclCommCount ncclCommUserRank; do
     fault "opening family tp, group 0 \(world ranks 0, 1\): rank [01] on .*: $call: $code" \
-        PGRUN_FAKE_NCCL_FAIL=$call
+        PGRUN_FAKE_NCCL_FAIL=$call@0
 done
 fault "all-gather number 1 of 288 bytes in $group: rank 0 on .*: ncclAllGather: $code" \
-    PGRUN_FAKE_NCCL_FAIL=ncclAllGather
+    PGRUN_FAKE_NCCL_FAIL=ncclAllGather@0
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
-    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3
+    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0
 fault "number [0-9]+ of [0-9]+ bytes in $group: rank 1 on .*: ncclCommGetAsyncError: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclCommGetAsyncError:60@1
-fault "closing $group: rank 0 on .*: ncclCommFinalize: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommFinalize
-fault "closing $group: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy
-fault "ending NCCL's world: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy:2
+fault "closing $group: rank 0 on .*: ncclCommFinalize: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommFinalize@0
+fault "closing $group: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy@0
+fault "ending NCCL's world: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommDestroy:2@0
 # On one rank alone, while the other waits for it.
 fault "rank 1 on .*: ncclCommSplit: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommSplit@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@1
 # Asynchronous errors.
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
-    PGRUN_FAKE_NCCL_ASYNC=4
+    PGRUN_FAKE_NCCL_ASYNC=4@0
 # A rank that never arrives.
 fault "opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=0@1
@@ -84,13 +85,13 @@ fault "reduce-scatter number 9 of 2048 bytes in $group: rank 0 on .*: ncclReduce
     PGRUN_FAKE_NCCL_FAIL=ncclReduceScatter:2 -- "${overlap[@]}"
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
-    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3 PGRUN_FAKE_NCCL_STUCK=1
+    PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0 PGRUN_FAKE_NCCL_STUCK=1
 # Before 2.19, what NCCL does in the background would not be waited for: then nothing is aborted.
 old=PGRUN_NCCL_LIBRARY=${library}_21805.so
 left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds' \
     "$old" PGRUN_FAKE_NCCL_ABSENT=0@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
-    "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3
+    "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0
 # Libraries that cannot be used.
 fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
 fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"

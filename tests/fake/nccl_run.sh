@@ -12,6 +12,7 @@ config=$work/run.lua
 echo 'return { parallel = { tp = 2, cp = 2 }, model = { hidden = 64, ffn = 128, heads = 8, seq_len = 32 },
   run = { workloads = { "mlp", "context" }, iterations = 2, device = "cuda", timeout = 20, init_timeout = 20 } }' >"$config"
 failed=0 output=
+export PGRUN_TEST_TIMEOUT=${PGRUN_TEST_TIMEOUT:-150} # eight sanitised ranks on two cores
 
 # run RANKS STATUS TEXT [VARIABLE=VALUE...] -- [WORD...] - TEXT is in one line of the output.
 run() {
