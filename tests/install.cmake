@@ -25,6 +25,6 @@ endif()
 if(PGRUN_WITH_NCCL AND NOT PGRUN_SANITIZE)
   add_test(NAME install_gpu
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/install/gpu.sh ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR})
-  set_tests_properties(install_gpu PROPERTIES LABELS "install;mpi;cuda" TIMEOUT 300 PROCESSORS 2
+  set_tests_properties(install_gpu PROPERTIES LABELS "install;mpi;cuda" TIMEOUT 500 PROCESSORS 2
                        SKIP_RETURN_CODE 77)
 endif()

@@ -100,11 +100,13 @@ for name in device router-oracle quickstart-1 quickstart-1-bf16 quickstart-8-on-
     passed "$name"
 done
 says 2 "^skip    (moe|large) \(the device is a stand-in\)"
+# A test that is pending may pass already: then its name must go from the list.
+for name in $pending; do says 0 "^ok      $name "; done
 says 1 "^skip    nccl \(one GPU, "
 says 1 "^skip    memcheck-device \(compute-sanitizer was not found\)"
 [ -s "$root/tmp/one/device.log" ]
 if [ -e "$bundle/libexec/staged_test" ]; then
-    says 3 "^ok      staged-(operations|pieces|large) "
+    says 2 "^ok      staged-(operations|pieces) "
 fi
 
 # Two GPUs: NCCL's tests run too.
@@ -128,7 +130,7 @@ END
 chmod +x "$root/opt/python/bin/compute-sanitizer"
 ends 1 "$path PGRUN_FAKE_FAIL=cudaMemcpyAsync:5 /opt/pgrun-bundle/bin/gpu-test --only device,memcheck-device"
 says 1 "^FAILED  device: exit status 1 "
-says 1 "^ +\| FAIL .*cudaMemcpyAsync"
+grep -qE "^ +\| FAIL .*cudaMemcpyAsync" "$work/out"
 says 1 "^FAILED  memcheck-device: exit status 9 "
 says 0 "^(ok|FAILED|skip) +(quick|router|staged|nccl)"
 echo 'echo "========= Error: Device not supported" && exit 1' >"$root/opt/python/bin/compute-sanitizer"
