@@ -4,8 +4,8 @@ target_link_libraries(workload_test PRIVATE pgrun_core pgrun_config)
 foreach(ranks 1 2 4 8)
   add_test(NAME mpi/workload_${ranks}
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh ${ranks} $<TARGET_FILE:workload_test>)
-  set_tests_properties(mpi/workload_${ranks} PROPERTIES LABELS "mpi;workload" TIMEOUT 120
-                       ENVIRONMENT PGRUN_TEST_TIMEOUT=110 PROCESSORS 2)
+  set_tests_properties(mpi/workload_${ranks} PROPERTIES LABELS "mpi;workload" TIMEOUT 180
+                       ENVIRONMENT PGRUN_TEST_TIMEOUT=170 PROCESSORS 2)
 endforeach()
 
 add_executable(layer_test mpi/layer_test.c)
