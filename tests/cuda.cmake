@@ -48,10 +48,6 @@ if(PGRUN_WITH_CUDA)
 
   set(variables "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver;ASAN_OPTIONS=allocator_may_return_null=1")
   add_test(NAME cuda/operations COMMAND device_test cuda)
-  add_test(NAME cuda/router_oracle COMMAND router_oracle_test cuda ${router_oracle})
-  add_dependencies(router_oracle_test pgrun_fake_cuda pgrun_fake_driver)
-  set_tests_properties(cuda/router_oracle PROPERTIES LABELS "unit;cuda" TIMEOUT 120
-                       SKIP_RETURN_CODE 77 ENVIRONMENT "${variables}")
   add_test(NAME cuda/faults
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/faults.sh $<TARGET_FILE:device_test>)
   add_test(NAME cuda/run
@@ -64,6 +60,10 @@ if(PGRUN_WITH_CUDA)
   target_link_libraries(cuda_groups_test PRIVATE pgrun_core)
   add_test(NAME cuda/groups
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh 2 $<TARGET_FILE:cuda_groups_test>)
+  add_test(NAME cuda/router_oracle COMMAND router_oracle_test cuda ${router_oracle})
+  add_dependencies(router_oracle_test pgrun_fake_cuda pgrun_fake_driver)
+  set_tests_properties(cuda/router_oracle PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+                       SKIP_RETURN_CODE 77 ENVIRONMENT "${variables}")
   # The module itself: machine code and PTX for each GPU that it was built for.
   if("${CMAKE_CUDA_ARCHITECTURES}" MATCHES "^[0-9;]+$")
     add_test(NAME cuda/architectures

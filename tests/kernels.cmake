@@ -37,20 +37,28 @@ set_tests_properties(unit/cuda_host PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
 # Every operation on every kind of device, by one table of cases; skipped where there is none.
 add_executable(device_test unit/device_test.c)
 target_link_libraries(device_test PRIVATE pgrun_core)
+add_dependencies(device_test pgrun_cpu)
+if(PGRUN_WITH_CUDA)
+  add_dependencies(device_test pgrun_cuda)
+endif()
+foreach(kind cpu cuda)
+  add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
+  set_tests_properties(unit/device_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+                       SKIP_RETURN_CODE 77
+                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
+endforeach()
+
 # So is every row of what Megatron-Core's router answered.
 add_executable(router_oracle_test unit/router_oracle_test.c)
 target_link_libraries(router_oracle_test PRIVATE pgrun_core PkgConfig::CMOCKA PkgConfig::JANSSON)
-foreach(name device_test router_oracle_test)
-  add_dependencies(${name} pgrun_cpu)
-  if(PGRUN_WITH_CUDA)
-    add_dependencies(${name} pgrun_cuda)
-  endif()
-endforeach()
+add_dependencies(router_oracle_test pgrun_cpu)
+if(PGRUN_WITH_CUDA)
+  add_dependencies(router_oracle_test pgrun_cuda)
+endif()
 set(router_oracle ${CMAKE_CURRENT_SOURCE_DIR}/oracles/megatron-router.jsonl)
 foreach(kind cpu cuda)
-  add_test(NAME unit/device_${kind} COMMAND device_test ${kind})
   add_test(NAME unit/router_oracle_${kind} COMMAND router_oracle_test ${kind} ${router_oracle})
-  set_tests_properties(unit/device_${kind} unit/router_oracle_${kind} PROPERTIES
-                       LABELS "unit;cuda" TIMEOUT 120 SKIP_RETURN_CODE 77
-                       ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
+  set_tests_properties(unit/router_oracle_${kind} PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+                       SKIP_RETURN_CODE 77
+                       ENVIRONMENT "PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
 endforeach()
