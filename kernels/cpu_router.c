@@ -97,14 +97,13 @@ static void limit_groups(const router_row *row, const pgr_router_args *args, con
 }
 
 /* Fills row->score with softmax over all experts, or the score function, and returns the sum that
- * normalises it (softmax: 1); *log_sum_exp as the name says, where z_sum or softmax needs it. */
+ * normalises it (softmax: 1); *log_sum_exp as the name says. */
 static double scores(const router_row *row, const pgr_router_args *args, double *log_sum_exp) {
     float max = -INFINITY;
     double sum = 0, total = 0;
-    bool exponentials = args->z_sum || args->score == PGR_SOFTMAX;
     for (int64_t e = 0; e < args->experts; e++)
         max = row->logit[e] > max || row->logit[e] != row->logit[e] ? row->logit[e] : max;
-    for (int64_t e = 0; exponentials && e < args->experts; e++) {
+    for (int64_t e = 0; e < args->experts; e++) {
         row->score[e] = score_exp_below(row->logit[e] - max);
         sum += row->score[e];
     }
