@@ -54,29 +54,35 @@ __global__ void __launch_bounds__(THREADS) count_kernel(const cuda_capacity a, i
     }
 }
 
-/* A block per expert: the digit of the threshold is the highest with which the places are taken; 0
- * where there are places for all. */
-__global__ void __launch_bounds__(DIGITS) digit_kernel(const cuda_capacity a, int shift) {
-    __shared__ unsigned long long above[DIGITS];
-    const int digit = (int)threadIdx.x;
-    for (int64_t e = blockIdx.x; e < a.args.experts; e += gridDim.x) {
-        unsigned long long own = a.digits[e * DIGITS + digit];
+/* A warp per expert, eight digits to a lane, the highest first: the digit of the threshold is the
+ * highest with which the places are taken; 0 where there are places for all. */
+__global__ void __launch_bounds__(THREADS) digit_kernel(const cuda_capacity a, int shift) {
+    constexpr int OWN = DIGITS / WARP;
+    const int lane = (int)threadIdx.x % WARP;
+    for (int64_t e = thread_of_grid() / WARP; e < a.args.experts;
+         e += (int64_t)gridDim.x * THREADS / WARP) {
+        unsigned long long *highest = &a.digits[e * DIGITS + DIGITS - 1 - lane * OWN];
+        unsigned long long own[OWN], sum = 0;
         const int64_t places = a.places[e];
-        a.digits[e * DIGITS + digit] = 0;
-        above[digit] = own;
-        __syncthreads();
-        for (int o = 1; o < DIGITS; o *= 2) { /* pairs with this digit or a higher one */
-            unsigned long long higher = digit + o < DIGITS ? above[digit + o] : 0;
-            __syncthreads();
-            above[digit] += higher;
-            __syncthreads();
+        for (int i = 0; i < OWN; i++) {
+            own[i] = highest[-i];
+            highest[-i] = 0;
+            sum += own[i];
         }
-        int64_t before = (int64_t)(above[digit] - own);
-        if (before <= places && (digit == 0 || before + (int64_t)own > places)) {
-            a.threshold[e] |= (uint32_t)digit << shift;
-            a.places[e] = places - before;
+        unsigned long long before = sum; /* pairs with higher digits */
+        for (int o = 1; o < WARP; o *= 2) {
+            unsigned long long higher = __shfl_up_sync(FULL, before, o, WARP);
+            before += lane >= o ? higher : 0;
         }
-        __syncthreads();
+        before -= sum;
+        for (int i = 0; i < OWN; i++) {
+            int digit = DIGITS - 1 - lane * OWN - i;
+            if ((int64_t)before <= places && (digit == 0 || (int64_t)(before + own[i]) > places)) {
+                a.threshold[e] |= (uint32_t)digit << shift;
+                a.places[e] = places - (int64_t)before;
+            }
+            before += own[i];
+        }
     }
 }
 
@@ -140,13 +146,13 @@ unsigned blocks_for(int64_t work, int64_t most) {
 cudaError_t pgr_cuda_launch_capacity(const cuda_capacity *a, cudaStream_t stream) {
     constexpr int64_t MOST = 65535;
     const int64_t words = (a->chunks + DIGITS) * a->args.experts;
-    unsigned experts = (unsigned)(a->args.experts < MOST ? a->args.experts : MOST);
+    unsigned experts = blocks_for(a->args.experts * WARP, MOST);
     cudaError_t code = CUDA_LAUNCH(begin_kernel, blocks_for(words, MOST), THREADS, stream, *a);
     for (int shift = 24; a->args.policy == PGR_DROP_PROBS && shift >= 0 && code == cudaSuccess;
          shift -= 8) {
         code = CUDA_LAUNCH(count_kernel, blocks_for(a->pairs, MOST), THREADS, stream, *a, shift);
         if (code == cudaSuccess)
-            code = CUDA_LAUNCH(digit_kernel, experts, DIGITS, stream, *a, shift);
+            code = CUDA_LAUNCH(digit_kernel, experts, THREADS, stream, *a, shift);
     }
     unsigned chunks = (unsigned)((a->chunks * WARP + THREADS - 1) / THREADS);
     if (code == cudaSuccess)

@@ -9,10 +9,23 @@ if(PGRUN_WITH_CUDA)
               ${CMAKE_SOURCE_DIR}/kernels/cuda_ops.c ${CMAKE_SOURCE_DIR}/kernels/cuda_moe.c
               ${CMAKE_SOURCE_DIR}/kernels/cuda_linear.c ${CMAKE_SOURCE_DIR}/kernels/cuda_nvtx.c
               cuda/simt.cpp cuda/simt_router.cpp cuda/simt_capacity.cpp)
-  target_compile_options(pgrun_fake_cuda PRIVATE
-    "$<$<COMPILE_LANGUAGE:CXX>:-std=c++17;-O2;-g;-Wall;-Wextra;-Wno-unknown-pragmas;-fno-exceptions;-fno-rtti>"
-    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_WERROR}>>:-Werror>"
-    "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_SANITIZE}>>:-fsanitize=address,undefined;-fno-sanitize-recover=undefined;-fno-omit-frame-pointer>")
+  add_executable(simt_test cuda/simt_test.cpp cuda/simt.cpp)
+  target_include_directories(simt_test PRIVATE ${CMAKE_SOURCE_DIR}/kernels)
+  target_include_directories(simt_test SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  foreach(target pgrun_fake_cuda simt_test)
+    target_compile_options(${target} PRIVATE
+      "$<$<COMPILE_LANGUAGE:CXX>:-std=c++17;-O1;-g;-Wall;-Wextra;-Wno-unknown-pragmas;-fno-exceptions;-fno-rtti>"
+      "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_WERROR}>>:-Werror>"
+      "$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${PGRUN_SANITIZE}>>:-fsanitize=address,undefined;-fno-sanitize-recover=undefined;-fno-omit-frame-pointer>")
+  endforeach()
+  foreach(kernel good missing other)
+    add_test(NAME cuda/simt_${kernel} COMMAND simt_test ${kernel})
+    set_tests_properties(cuda/simt_${kernel} PROPERTIES LABELS "unit;cuda" TIMEOUT 60)
+  endforeach()
+  set_tests_properties(cuda/simt_missing PROPERTIES PASS_REGULAR_EXPRESSION
+                       "FAIL simt: .*not all threads come to __shfl_xor_sync.*thread 35 has ended")
+  set_tests_properties(cuda/simt_other PROPERTIES PASS_REGULAR_EXPRESSION
+                       "FAIL simt: .*thread 3: the others do not come to __syncwarp")
   target_compile_definitions(pgrun_fake_cuda PRIVATE PGR_CUDA_SCRATCH_BYTES=4096)
   target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(pgrun_fake_cuda PRIVATE pgrun_cuda_host pgrun_plan)
