@@ -113,6 +113,13 @@ bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const p
                  (long long)family.size, family.name);
         return true;
     }
+    enum { EXPERTS_MAX = 1024 }; /* of the CUDA router, see kernels/cuda_moe.c */
+    for (int64_t i = 0; i < spec->run.workloads.count; i++)
+        if (spec->run.workloads.items[i] == PGR_ROUTER && spec->moe.experts > EXPERTS_MAX) {
+            snprintf(text, bytes, "a router of %lld experts (%d at most)",
+                     (long long)spec->moe.experts, EXPERTS_MAX);
+            return true;
+        }
     return false;
 }
 

@@ -72,7 +72,7 @@ pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr
 pgr_status pgr_workload_check(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error);
 
 /* Whether the run needs what the CUDA device does not have yet (communication over MPI of a family
- * whose groups are larger than one); what, into `text`. */
+ * whose groups are larger than one, a router of more than 1024 experts); what, into `text`. */
 bool pgr_workload_cuda_lacks(const pgr_spec *spec, const pgr_plan *plan, const pgr_names *families,
                              char *text, size_t bytes);
 
