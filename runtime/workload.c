@@ -128,7 +128,7 @@ bool pgr_workload_cuda_lacks(const pgr_spec *spec, char *text, size_t bytes) {
         router = router || spec->run.workloads.items[i] == PGR_ROUTER;
     if (!router || spec->moe.experts <= PGR_CUDA_EXPERTS_MAX)
         return false;
-    snprintf(text, bytes, "a router of %lld experts (at most %d)", (long long)spec->moe.experts,
+    snprintf(text, bytes, "a router of %lld experts (%d at most)", (long long)spec->moe.experts,
              PGR_CUDA_EXPERTS_MAX);
     return true;
 }
