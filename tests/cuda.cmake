@@ -78,6 +78,7 @@ if(PGRUN_WITH_CUDA)
     target_include_directories(pgrun_fake_cuda SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
     target_link_libraries(pgrun_fake_cuda PRIVATE ${CMAKE_DL_LIBS})
     add_library(nvtx_recorder MODULE cuda/nvtx_recorder.c)
+    set_target_properties(nvtx_recorder PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${fake})
     target_include_directories(nvtx_recorder SYSTEM PRIVATE ${PGRUN_NVTX_INCLUDE})
     add_test(NAME cuda/ranges COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/ranges.sh $<TARGET_FILE:pgrun>
                                       $<TARGET_FILE:nvtx_recorder>)
