@@ -96,11 +96,11 @@ if(PGRUN_WITH_CUDA)
          ${fake}/libpgrun_${module}.so SYMBOLIC)
   endforeach()
 
-  set(variables "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver;ASAN_OPTIONS=allocator_may_return_null=1")
+  set(variables "PGRUN_MODULE_PATH=${fake};LD_LIBRARY_PATH=${fake}/driver;ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_TEST_TIMEOUT=180")
   add_test(NAME cuda/operations COMMAND device_test cuda)
   add_test(NAME cuda/router_oracle COMMAND router_oracle_test cuda ${router_oracle})
   add_dependencies(router_oracle_test pgrun_fake_cuda pgrun_fake_driver)
-  set_tests_properties(cuda/router_oracle PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+  set_tests_properties(cuda/router_oracle PROPERTIES LABELS "unit;cuda" TIMEOUT 400
                        ENVIRONMENT "${variables}")
   add_test(NAME cuda/moe COMMAND device_moe_test cuda)
   add_test(NAME cuda/faults
@@ -110,7 +110,7 @@ if(PGRUN_WITH_CUDA)
   add_dependencies(device_test pgrun_fake_cuda pgrun_fake_driver)
   add_dependencies(device_moe_test pgrun_fake_cuda pgrun_fake_driver)
   set_tests_properties(cuda/moe PROPERTIES LABELS "unit;cuda" TIMEOUT 300 ENVIRONMENT "${variables}")
-  set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+  set_tests_properties(cuda/operations cuda/faults PROPERTIES LABELS "unit;cuda" TIMEOUT 400
                        ENVIRONMENT "${variables}")
   # Communication over MPI, staged through pinned memory.
   set(mpirun ${CMAKE_CURRENT_SOURCE_DIR}/mpirun.sh)
@@ -126,7 +126,7 @@ if(PGRUN_WITH_CUDA)
   add_test(NAME staged/faults
            COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/staged_faults.sh $<TARGET_FILE:pgrun>)
   set_tests_properties(${staged} staged/pieces staged/large staged/late staged/reopen staged/run
-                       staged/faults PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+                       staged/faults PROPERTIES LABELS "mpi;cuda" TIMEOUT 400
                        ENVIRONMENT "${variables}")
   set_tests_properties(staged/run staged/faults staged/large PROPERTIES TIMEOUT 400)
   # Several pieces of each operation, whose counts MPI splits again.
@@ -139,6 +139,6 @@ if(PGRUN_WITH_CUDA)
                      $<TARGET_FILE:pgrun_cuda> ${CMAKE_CUDA_ARCHITECTURES})
     set_tests_properties(cuda/architectures PROPERTIES LABELS cuda TIMEOUT 20)
   endif()
-  set_tests_properties(cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 120
+  set_tests_properties(cuda/run PROPERTIES LABELS "mpi;cuda" TIMEOUT 400
                        ENVIRONMENT "${variables}")
 endif()

@@ -29,5 +29,5 @@ add_executable(gpu_devices cuda/devices.c)
 target_link_libraries(gpu_devices PRIVATE pgrun_core)
 add_test(NAME cuda/bench
          COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/cuda/bench.sh $<TARGET_FILE:gpu_bench_fake>)
-set_tests_properties(cuda/bench PROPERTIES LABELS "unit;cuda" TIMEOUT 120
+set_tests_properties(cuda/bench PROPERTIES LABELS "unit;cuda" TIMEOUT 400
                      ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1")

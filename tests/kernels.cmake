@@ -55,6 +55,6 @@ foreach(kind cpu cuda)
   add_test(NAME unit/device_moe_${kind} COMMAND device_moe_test ${kind})
   add_test(NAME unit/router_oracle_${kind} COMMAND router_oracle_test ${kind} ${router_oracle})
   set_tests_properties(unit/device_${kind} unit/device_moe_${kind} unit/router_oracle_${kind} PROPERTIES
-                       LABELS "unit;cuda" TIMEOUT 120 SKIP_RETURN_CODE 77
+                       LABELS "unit;cuda" TIMEOUT 300 SKIP_RETURN_CODE 77
                        ENVIRONMENT "ASAN_OPTIONS=allocator_may_return_null=1;PGRUN_MODULE_PATH=${PROJECT_BINARY_DIR}/lib/pgrun")
 endforeach()

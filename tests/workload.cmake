@@ -46,7 +46,8 @@ endif()
 
 add_test(NAME docs COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/busted.sh $<TARGET_FILE:pgrun>
          tests/spec/docs_spec.lua)
-set_tests_properties(docs PROPERTIES LABELS "docs;mpi" TIMEOUT 120 PROCESSORS 2)
+set_tests_properties(docs PROPERTIES LABELS "docs;mpi" TIMEOUT 300 PROCESSORS 2
+                     ENVIRONMENT PGRUN_TEST_TIMEOUT=280)
 
 add_executable(bench_open bench/bench_open.c)
 target_link_libraries(bench_open PRIVATE pgrun_core pgrun_config MPI::MPI_C)
