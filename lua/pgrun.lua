@@ -57,7 +57,7 @@
 ---@field bias? boolean # Linear layers have a bias (default true)
 ---@field activation? "gelu"|"swiglu" # Of the MLP; swiglu is gated: each shard holds its slice of both halves (default "gelu")
 ---@field seq_len? integer # Tokens of a sequence, before padding
----@field decoder_seq_len? integer # Tokens of the decoder's sequence; the padding rule needs it with tp_comm_overlap
+---@field decoder_seq_len? integer # Tokens of the decoder's sequence; Megatron's rule pads to it with tp_comm_overlap
 ---@field micro_batch? integer # Samples of a micro batch on each dp rank (default 1)
 ---@field global_batch? integer # Samples of a step over all dp ranks
 ---@field dtype? "f32"|"bf16" # Of weights and activations; bf16 is stored, sums are f32 (default "f32")
@@ -73,10 +73,10 @@
 ---@field layer_pattern? integer|(0|1)[] # Which layers are MoE: n for every n-th, or a list of 0 (dense) and 1 (MoE); nil: all
 ---@field score? "softmax"|"sigmoid"|"sqrtsoftplus" # How the router turns logits into scores (default "softmax")
 ---@field pre_softmax? boolean # Softmax over all experts before top-k, not over the chosen ones after it (default false)
----@field groups? integer # Groups of experts for group-limited routing
----@field group_topk? integer # Groups that each token may choose from
+---@field groups? integer # Groups of experts for group-limited routing; nothing without group_topk
+---@field group_topk? integer # Groups that each token may choose from; divides topk
 ---@field scaling? number # Factor on the routing weights; nil: none
----@field expert_bias? boolean # A bias per expert that acts on the choice alone (default false)
+---@field expert_bias? boolean # A bias per expert that acts on the choice alone; not with softmax (default false)
 ---@field capacity_factor? number # Tokens an expert takes, over the even share; nil: nothing is dropped
 ---@field drop_policy? "probs"|"position" # Which tokens stay where capacity is short: the likeliest or the first (default "probs")
 ---@field pad_to_capacity? boolean # Pad each expert's input to its capacity (default false)
@@ -98,12 +98,12 @@
 ---@field seed? integer # Of weights, inputs and math.random (default 1)
 ---@field overlap_chunks? integer # Chunks that communicate beside the product with tp_comm_overlap; 1: none do (default 4)
 ---@field tf32? boolean # On a GPU, linear layers in f32 may multiply in TF32, 10 bits of mantissa (default false)
----@field device? "auto"|"cpu"|"cuda" # Where kernels run; auto is decided by all ranks together (default "auto")
----@field comm? "auto"|"mpi"|"nccl" # What communicates; auto is decided by all ranks together (default "auto")
+---@field device? "auto"|"cpu"|"cuda" # Where kernels run; auto: on GPUs if every rank has one, else on the CPU (default "auto")
+---@field comm? "auto"|"mpi"|"nccl" # What communicates; auto: NCCL between GPUs (MPI where ranks share one), else MPI (default "auto")
 ---@field timeout? number # Seconds without progress in one collective: what one of its messages may take (default 60)
 ---@field init_timeout? number # Seconds without progress in opening (default 300)
----@field share_gpu? boolean # Several ranks may use one GPU (default false)
----@field nccl? table<string, pgrun.nccl_options> # NCCL options per family: { tp = { max_ctas = 8, high_priority = true } }
+---@field share_gpu? boolean # Several ranks may use one GPU; they then communicate over MPI (default false)
+---@field nccl? table<string, pgrun.nccl_options> # NCCL options per family: max_ctas, cga_cluster_size, net_name, traffic_class, split_share, high_priority
 ---@field collectives? ("all_reduce"|"all_gather"|"reduce_scatter"|"all_to_all"|"broadcast"|"send_recv")[] # Collectives to verify and time on each family
 
 ---What a padding function is given.
