@@ -6,14 +6,17 @@
 
 #include <inttypes.h>
 
+/* A model without a decoder's length of its own has nothing else to pad to: Megatron-Core asks for
+ * one only where a decoder takes what an encoder's sequence was put into. */
 pgr_padding_args pgr_padding_args_of(const pgr_spec *spec) {
+    bool to_decoder = spec->parallel.tp_comm_overlap && spec->model.decoder_seq_len != PGR_NIL;
     return (pgr_padding_args){.rule = spec->padding.rule,
                               .multiple = spec->padding.multiple,
                               .seq_len = spec->model.seq_len,
                               .cp = spec->parallel.cp,
                               .tp = spec->parallel.tp,
                               .sequence_parallel = spec->parallel.sequence_parallel,
-                              .tp_comm_overlap = spec->parallel.tp_comm_overlap,
+                              .tp_comm_overlap = to_decoder,
                               .decoder_seq_len = spec->model.decoder_seq_len,
                               .fp8 = spec->model.fp8,
                               .fp8_recipe = spec->model.fp8_recipe};

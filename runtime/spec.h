@@ -246,7 +246,8 @@ typedef struct pgr_padding_args {
     pgr_fp8_recipe fp8_recipe;
 } pgr_padding_args;
 
-/* The arguments that the spec's own values give. */
+/* The arguments that the spec's own values give; tp_comm_overlap counts where there is a
+ * decoder_seq_len to pad to. */
 pgr_padding_args pgr_padding_args_of(const pgr_spec *spec);
 
 /* Sets *padding (tokens to add, >= 0). PGR_INVALID where tp_comm_overlap with sequence_parallel has

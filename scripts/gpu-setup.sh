@@ -3,11 +3,25 @@
 # shellcheck shell=sh
 # shellcheck disable=SC2154,SC2034 # `programs`, `logs` and `first` are the scripts'
 
+# driver_found - whether NVIDIA's driver is here, for the loader or where a container has it.
+driver_found() {
+    { /sbin/ldconfig -p || ldconfig -p; } 2>/dev/null | grep -q 'libcuda\.so\.1' && return
+    for folder in $(echo "${LD_LIBRARY_PATH:-}" | tr ':' ' ') /usr/local/nvidia/lib64 /usr/lib/wsl/lib; do
+        [ ! -e "$folder/libcuda.so.1" ] || return 0
+    done
+    return 1
+}
+
 # from_checkout NAME [--build FOLDER] [ARGUMENT...] - in a checkout: makes the bundle with the tests, and
 # goes on with the script of that name in it.
 from_checkout() {
     name=$1
     shift
+    # Before all is built for nothing.
+    if ! driver_found; then
+        echo "$name: this machine has no NVIDIA driver (libcuda.so.1 was not found)"
+        exit 77
+    fi
     scripts=$(dirname "$(readlink -f "$0")")
     bundle=$(dirname "$scripts")/build/gpu
     if [ "${1:-}" = --build ]; then

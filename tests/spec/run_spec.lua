@@ -326,7 +326,7 @@ end)
 describe("a run that overlaps", function()
   local function overlapping(ranks, ...)
     local file = around("tp = 2, sequence_parallel = true, tp_comm_overlap = true")
-    local rows, got = rows_of(ranks, file, "--set", "model.decoder_seq_len=64", "--set", "run.workloads={mlp}", ...)
+    local rows, got = rows_of(ranks, file, "--set", "run.workloads={mlp}", ...)
     os.remove(file)
     assert.equal(0, got.status, got.err .. got.out)
     return rows.mlp, got.out
