@@ -8,8 +8,8 @@
  * bf16 inputs with a bias, a bias that is not aligned to 16 bytes, or no algorithm for the shape)
  * the product goes to f32 scratch, some rows at a time, and a kernel of ours does the rest with one
  * rounding; where cuBLASLt refuses the bare product too, a plain kernel of ours makes it. f32 is
- * f32, unless TF32 is asked for. Blocks are cuBLASLt's strided batches, with a stride of 0 for w
- * and the bias. */
+ * f32, unless TF32 is asked for; GELU too, of which NVIDIA does not say how exact cuBLASLt's is.
+ * Blocks are cuBLASLt's strided batches, with a stride of 0 for w and the bias. */
 #include <cublasLt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -165,6 +165,8 @@ static cublasStatus_t layouts_make(product *p) {
 
 static cublasStatus_t preference_make(product *p) {
     const size_t workspace = WORKSPACE_BYTES;
+    /* Split sums are added in f32: by default parts may be rounded to the output's bf16. */
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         uint32_t bytes;
@@ -176,6 +178,9 @@ static cublasStatus_t preference_make(product *p) {
     if (code == CUBLAS_STATUS_SUCCESS)
         code = cublasLtMatmulPreferenceSetAttribute(
             p->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    if (code == CUBLAS_STATUS_SUCCESS && p->key.y_dtype == PGR_BF16)
+        code = cublasLtMatmulPreferenceSetAttribute(
+            p->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes);
     for (size_t i = 0; code == CUBLAS_STATUS_SUCCESS && i < 4; i++)
         code = cublasLtMatmulPreferenceSetAttribute(
             p->preference, alignments[i].name, &alignments[i].bytes, sizeof alignments[i].bytes);
@@ -313,6 +318,8 @@ static bool epilogue_of(const pgr_linear_args *args, cublasLtEpilogue_t *epilogu
     if (args->saved || args->activation == PGR_SWIGLU || args->k == 0)
         return false;
     if (args->dtype != args->y_dtype && (args->bias || args->activation == PGR_GELU))
+        return false;
+    if (args->dtype == PGR_F32 && args->activation == PGR_GELU && !args->tf32)
         return false;
     /* The heuristic is told the alignment of the matrices and not the bias's: kernels that it
      * offers read the bias in 16 bytes (pytorch/pytorch pull request 194497). */

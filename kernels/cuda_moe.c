@@ -15,7 +15,7 @@
 static const struct instance {
     int32_t lanes, per_lane, threads, resident[3];
 } instances[] = {{1, 8, 128, {6, 5, 4}},  {8, 8, 128, {6, 5, 4}},   {16, 8, 128, {6, 5, 4}},
-                 {32, 8, 128, {6, 5, 4}}, {32, 16, 128, {6, 4, 3}}, {32, 32, 64, {8, 5, 4}}};
+                 {32, 8, 128, {6, 5, 4}}, {32, 16, 128, {6, 4, 3}}, {32, 32, 64, {7, 5, 4}}};
 
 static int64_t up(int64_t value, int64_t multiple) {
     return (value + multiple - 1) / multiple * multiple;

@@ -74,8 +74,10 @@ __device__ __forceinline__ int key_of(float x) {
     return turn((int)score_bits(canonical(x)));
 }
 
+/* The tag goes after the turn, which inverts the low bits of negative values. */
 __device__ __forceinline__ float value_of(int key, bool tagged) {
-    return score_float((uint32_t)turn(tagged ? key & (int)0xffff0000u : key));
+    int bits = turn(key);
+    return score_float((uint32_t)(tagged ? bits & (int)0xffff0000u : bits));
 }
 
 /* For sums that carry 1e-6, not for choices. */

@@ -15,7 +15,8 @@ constexpr uint64_t NOT_A_NUMBER = (uint64_t)1 << 63; /* of a fixed-point sum: st
 
 template <int V> constexpr int threads = V == 32 ? 64 : 128;
 
-/* Blocks of a multiprocessor that registers must allow; cuda_moe.c fills the GPU with them. */
+/* Blocks of a multiprocessor that registers must allow, and shared memory does where there are 228
+ * KiB of it (sm_90, sm_100; A100 has 164); cuda_moe.c fills the GPU with them. */
 template <int V, int MODE>
 constexpr int resident = V == 8    ? (MODE == PLAIN    ? 6
                                       : MODE == SUMMED ? 5
@@ -23,7 +24,7 @@ constexpr int resident = V == 8    ? (MODE == PLAIN    ? 6
                          : V == 16 ? (MODE == PLAIN    ? 6
                                       : MODE == SUMMED ? 4
                                                        : 3)
-                                   : (MODE == PLAIN    ? 8
+                                   : (MODE == PLAIN    ? 7
                                       : MODE == SUMMED ? 5
                                                        : 4);
 

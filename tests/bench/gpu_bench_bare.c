@@ -109,6 +109,11 @@ static pgr_status algorithm_find(gpu_bare *bare, pgr_error *error) {
         code = cublasLtMatmulPreferenceSetAttribute(bare->preference,
                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                     &workspace_bytes, sizeof workspace_bytes);
+    /* As ours: parts of a sum stay in f32. */
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    if (code == CUBLAS_STATUS_SUCCESS)
+        code = cublasLtMatmulPreferenceSetAttribute(
+            bare->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes);
     if (code == CUBLAS_STATUS_SUCCESS)
         code =
             cublasLtMatmulAlgoGetHeuristic(bare->handle, bare->operation, bare->w, bare->x, bare->y,

@@ -20,7 +20,7 @@ typedef struct matmul {
     void *y;
     int64_t m, n, k, ldx, ldw, ldy, batch, stride_x, stride_w, stride_y;
     pgr_dtype dtype, y_dtype;
-    bool gelu, tf32;
+    bool gelu, tf32, narrow; /* narrow: a part of the sum is rounded to y's type */
 } matmul;
 
 /* An operand: with TF32 cut to 10 bits of mantissa. */
@@ -29,13 +29,17 @@ static double lt_load(const matmul *p, const void *data, int64_t at) {
     return p->tf32 ? cuda_float(cuda_bits(value) & 0xffffe000u) : value;
 }
 
+/* GELU is as exact as a GPU's approximate tanh, which f32 may not have. */
 static void matmul_row(const matmul *p, int64_t x, int64_t w, int64_t y) {
     for (int64_t col = 0; col < p->n; col++) {
         double sum = 0;
-        for (int64_t i = 0; i < p->k; i++)
+        for (int64_t i = 0; i < p->k; i++) {
             sum += lt_load(p, p->x, x + i) * lt_load(p, p->w, w + col * p->ldw + i);
+            if (p->narrow && i == p->k / 2)
+                sum = pgr_bf16_to_f32(pgr_bf16_from_f32((float)sum));
+        }
         float z = (float)sum + (p->bias ? cuda_load(p->bias, p->dtype, col) : 0.0f);
-        cuda_store(p->y, p->y_dtype, y + col, p->gelu ? cuda_gelu(z) : z);
+        cuda_store(p->y, p->y_dtype, y + col, p->gelu ? cuda_gelu(z) * (1 + 0x1p-11f) : z);
     }
 }
 
@@ -156,7 +160,9 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t l) {
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference) {
     LT_MAY_FAIL;
-    *preference = malloc(1);
+    uint32_t *schemes = malloc(sizeof *schemes);
+    *schemes = CUBLASLT_REDUCTION_SCHEME_MASK;
+    *preference = (cublasLtMatmulPreference_t)schemes;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -168,26 +174,31 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t name,
                                                     const void *value, size_t bytes) {
-    (void)preference, (void)name, (void)value;
     LT_MAY_FAIL;
+    if (name == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        memcpy(preference, value, 4);
     return bytes == 4 || bytes == 8 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
 /* No GELU where 8 does not divide n and nothing at all where k is 33, so that the ways without are
- * taken too. */
+ * taken too. Where parts of a sum may be in the output's type, the algorithm does that. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t results[],
                                               int *found) {
-    (void)handle, (void)b, (void)c, (void)preference;
+    (void)handle, (void)b, (void)c;
     LT_MAY_FAIL;
     int epilogue = ((const operation *)desc)->epilogue;
     bool gelu = epilogue == CUBLASLT_EPILOGUE_GELU || epilogue == CUBLASLT_EPILOGUE_GELU_BIAS;
     *found = wanted == 1 && !(gelu && ((const layout *)d)->rows % 8 != 0) &&
              ((const layout *)a)->rows != 33;
     memset(results, 0, sizeof *results);
+    uint32_t schemes;
+    memcpy(&schemes, preference, sizeof schemes);
+    results->algo.data[0] = (schemes & (uint32_t)~CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) != 0 &&
+                            ((const layout *)d)->type == CUDA_R_16BF;
     return *found ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
@@ -242,7 +253,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                 .y_dtype = dtype_of(d->type),
                 .gelu = o->epilogue == CUBLASLT_EPILOGUE_GELU ||
                         o->epilogue == CUBLASLT_EPILOGUE_GELU_BIAS,
-                .tf32 = o->compute == (int)CUBLAS_COMPUTE_32F_FAST_TF32};
+                .tf32 = o->compute == (int)CUBLAS_COMPUTE_32F_FAST_TF32,
+                .narrow = algorithm->data[0] != 0};
     matmul *made = malloc(sizeof *made);
     *made = p;
     pgr_fake_cuda_enqueue(stream, matmul_run, made);

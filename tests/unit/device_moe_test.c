@@ -364,6 +364,23 @@ static void test_groups(void) {
                                      .scaling = form == 5 ? 2.5 : 0});
 }
 
+/* Groups whose scores are equal sums of logits, most of them negative: bf16 keys carry the expert
+ * in their low bits, which no score may see. */
+static void test_group_ties(void) {
+    for (int form = 0; form < 4; form++)
+        for (int data = SPREAD; data <= TIED; data++)
+            run_router((router_case){.tokens = 70,
+                                     .experts = 64,
+                                     .topk = form < 2 ? 16 : 32,
+                                     .groups = 8,
+                                     .group_topk = 4,
+                                     .score = PGR_SOFTMAX,
+                                     .pre = form % 2,
+                                     .dtype = PGR_BF16,
+                                     .data = data,
+                                     .losses = true});
+}
+
 static void test_tokens(void) {
     static const int64_t shapes[][4] = {
         /* tokens, experts, topk, sequences */
@@ -544,6 +561,7 @@ int main(int count, char **words) {
     test_experts();
     test_values();
     test_groups();
+    test_group_ties();
     test_tokens();
     test_again();
     test_refusals();
