@@ -137,8 +137,16 @@ template <int L> __device__ __forceinline__ int group_before(int v, int sub, int
     int sum = v;
 #pragma unroll
     for (int o = 1; o < L; o *= 2) {
+#ifdef __CUDA_ARCH__ /* the shuffle itself says whether there is such a lane */
+        asm volatile("{\n .reg .pred p;\n .reg .b32 lower;\n"
+                     " shfl.sync.up.b32 lower|p, %0, %1, %2, 0xffffffff;\n"
+                     " @p add.s32 %0, %0, lower;\n}"
+                     : "+r"(sum)
+                     : "r"(o), "r"((32 - L) << 8));
+#else
         int lower = __shfl_up_sync(FULL, sum, o, L);
         sum += sub >= o ? lower : 0;
+#endif
     }
     *total = L == 1 ? sum : __shfl_sync(FULL, sum, L - 1, L);
     return sum - v;
@@ -156,9 +164,8 @@ __device__ __forceinline__ void sort4(int *v) {
     order(v[0], v[1]), order(v[2], v[3]), order(v[0], v[2]), order(v[1], v[3]), order(v[1], v[2]);
 }
 
-/* How many of a lane's keys are kept sorted: all where a token has few lanes, since then one lane
- * can well hold most of the best. */
-template <int L, int V> constexpr int depth = L <= 8 && V == 8 ? 8 : 4;
+/* How many of a lane's keys are kept sorted: all where it has the token for itself. */
+template <int L> constexpr int depth = L == 1 ? 8 : 4;
 
 /* The best D of V keys, the highest first. */
 template <int V, int D>
