@@ -218,8 +218,15 @@ template <int V>
 __device__ __forceinline__ uint32_t keys_above(const int (&key)[V], int threshold, uint32_t own) {
     uint32_t mask = 0;
 #pragma unroll
-    for (int i = 0; i < V; i++)
+    for (int i = 0; i < V; i++) {
+#ifdef __CUDA_ARCH__ /* two instructions a key; the compiler makes three of the line below */
+        asm("{\n .reg .pred p;\n setp.gt.s32 p, %1, %2;\n @p or.b32 %0, %0, %3;\n}"
+            : "+r"(mask)
+            : "r"(key[i]), "r"(threshold), "r"(1u << i));
+#else
         mask |= key[i] > threshold ? 1u << i : 0u;
+#endif
+    }
     return mask & own;
 }
 
@@ -279,7 +286,8 @@ __device__ __forceinline__ choice choose(const int (&key)[V], int (&best)[D], in
     else
         threshold = LIMITED; /* whatever it is, settle finds the right one */
     threshold = threshold < LIMITED ? LIMITED : threshold;
-    choice c = {keys_above(key, threshold - 1, own), 0};
+    /* keys of no expert can be among these where all -inf are: then there are more than k */
+    choice c = {keys_above(key, threshold - 1, FULL), 0};
     int total;
     c.before = group_before<L>(__popc(c.mask), sub, &total);
     if (__any_sync(FULL, live && total != k)) {

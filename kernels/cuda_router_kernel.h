@@ -40,11 +40,12 @@ __device__ __forceinline__ void put(const cuda_router &a, int64_t at, bool live,
 /* Indices, weights and counts of the `token`-th token, whose experts are in `picks`. */
 template <int L, int MODE>
 __device__ __forceinline__ void write(const cuda_router &a, const place &p, int64_t token,
-                                      bool there, bool live, float max, float total,
+                                      bool live, float max, float total,
                                       const uint16_t *picks, float *weights, unsigned *counts) {
     const int k = (int)a.args.topk;
     const bool softmax = MODE != ANY || a.args.score == PGR_SOFTMAX;
-    const int64_t from = token * a.args.experts, to = token * k;
+    const bool there = token < a.args.tokens;
+    const int64_t from = token * (uint32_t)a.args.experts, to = token * (uint32_t)k;
     if (L > 1 && k <= L) { /* a lane has one choice at most */
         const bool mine = there && p.sub < k;
         int expert = 0;
@@ -69,11 +70,11 @@ __device__ __forceinline__ void write(const cuda_router &a, const place &p, int6
         put(a, to + j, live, picks[j], weights[j] * scale, counts);
 }
 
-/* One token per L lanes; `there`: it exists, `live`: it is not padding. `fetch` loads the next ones'
+/* One token per L lanes, `live` where it is there and no padding. `fetch` loads the next ones'
  * logits to `raw`, when these are ranked. */
 template <int L, int V, int MODE, class F>
 __device__ __forceinline__ void route(const cuda_router &a, const place &p, int64_t token,
-                                      bool there, bool live, const uint32_t (&raw)[V], F fetch,
+                                      bool live, const uint32_t (&raw)[V], F fetch,
                                       partial<V> &sums, block_memory<L, V> &memory) {
     ranking<V, depth<L>> r;
     const int k = (int)a.args.topk;
@@ -108,7 +109,7 @@ __device__ __forceinline__ void route(const cuda_router &a, const place &p, int6
     for (int at = c.before; live && c.mask; c.mask &= c.mask - 1)
         picks[at++] = (uint16_t)(p.first + __ffs((int)c.mask) - 1);
     __syncwarp();
-    write<L, MODE>(a, p, token, there, live, r.max, r.total, picks, weights + p.slot * k,
+    write<L, MODE>(a, p, token, live, r.max, r.total, picks, weights + p.slot * k,
                    memory.counts);
     __syncwarp();
 }
@@ -255,24 +256,20 @@ __device__ __forceinline__ void route_sequence(const cuda_router &a, const place
                                                block_memory<L, V> &memory) {
     constexpr int SLOTS = 32 / L, WARPS = threads<V> / 32;
     const int64_t sequences = a.args.sequences;
-    const int64_t rows = (a.args.tokens - sequence + sequences - 1) / sequences;
-    const int64_t step = (int64_t)gridDim.x * WARPS * SLOTS;
+    const int64_t step = (int64_t)gridDim.x * WARPS * SLOTS * sequences;
     partial<V> sums = {};
     uint32_t raw[V];
-    int64_t row = ((int64_t)blockIdx.x * WARPS + p.warp) * SLOTS, token = 0;
-    bool there = false, live = false;
-    auto fetch = [&] {
-        there = row + p.slot < rows;
-        token = (row + p.slot) * sequences + sequence;
-        live = there && (!a.args.valid || a.args.valid[token]);
-        load(a, token * a.args.experts + p.first, p, live, raw);
-        row += step;
+    int64_t row = ((int64_t)blockIdx.x * WARPS + p.warp) * SLOTS + p.slot;
+    int64_t token = row * sequences + sequence;
+    bool live;
+    auto fetch = [&](int64_t at) {
+        live = at < a.args.tokens && (!a.args.valid || a.args.valid[at]);
+        load(a, at * (uint32_t)a.args.experts + p.first, p, live, raw);
     };
-    int64_t left = row < rows ? (rows - row + step - 1) / step : 0; /* of the warp's turns */
-    if (left > 0)
-        fetch();
-    for (int pending = 0; left > 0; left--) {
-        route<L, V, MODE>(a, p, token, there, live, raw, fetch, sums, memory);
+    fetch(token);
+    for (int pending = 0; __any_sync(FULL, token < a.args.tokens); token += step) {
+        route<L, V, MODE>(
+            a, p, token, live, raw, [&] { fetch(token + step); }, sums, memory);
         if (MODE != PLAIN && ++pending == FLUSH) {
             flush<L>(a, p, sums, z, memory.sums);
             pending = 0;
