@@ -164,8 +164,12 @@ __device__ __forceinline__ void sort4(int *v) {
     order(v[0], v[1]), order(v[2], v[3]), order(v[0], v[2]), order(v[1], v[3]), order(v[1], v[2]);
 }
 
-/* How many of a lane's keys are kept sorted: all where it has the token for itself. */
-template <int L> constexpr int depth = L == 1 ? 8 : 4;
+/* How many of a lane's keys are kept sorted: all where it has the token for itself, few where it is
+ * rare that one lane of many holds more of the best. */
+template <int L, int MODE>
+constexpr int depth = L == 1                               ? 8
+                      : L == 32 && MODE != CUDA_ROUTER_ANY ? 3
+                                                           : 4;
 
 /* The best D of V keys, the highest first. */
 template <int V, int D>
@@ -182,20 +186,21 @@ __device__ __forceinline__ void best_of(const int (&key)[V], int (&best)[D]) {
         for (int i = 0; i < 19; i++)
             order(best[pairs[i][0]], best[pairs[i][1]]);
     } else { /* fours, sorted and merged: the better half of two sorted fours is bitonic */
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            best[i] = key[i];
-        sort4(best);
+        int four[4] = {key[0], key[1], key[2], key[3]};
+        sort4(four);
 #pragma unroll
         for (int at = 4; at < V; at += 4) {
             int next[4] = {key[at], key[at + 1], key[at + 2], key[at + 3]};
             sort4(next);
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                best[i] = best[i] > next[3 - i] ? best[i] : next[3 - i];
-            order(best[0], best[2]), order(best[1], best[3]);
-            order(best[0], best[1]), order(best[2], best[3]);
+                four[i] = four[i] > next[3 - i] ? four[i] : next[3 - i];
+            order(four[0], four[2]), order(four[1], four[3]);
+            order(four[0], four[1]), order(four[2], four[3]);
         }
+#pragma unroll
+        for (int i = 0; i < D; i++)
+            best[i] = four[i];
     }
 }
 

@@ -40,8 +40,8 @@ __device__ __forceinline__ void put(const cuda_router &a, int64_t at, bool live,
 /* Indices, weights and counts of the `token`-th token, whose experts are in `picks`. */
 template <int L, int MODE>
 __device__ __forceinline__ void write(const cuda_router &a, const place &p, int64_t token,
-                                      bool live, float max, float total,
-                                      const uint16_t *picks, float *weights, unsigned *counts) {
+                                      bool live, float max, float total, const uint16_t *picks,
+                                      float *weights, unsigned *counts) {
     const int k = (int)a.args.topk;
     const bool softmax = MODE != ANY || a.args.score == PGR_SOFTMAX;
     const bool there = token < a.args.tokens;
@@ -76,7 +76,7 @@ template <int L, int V, int MODE, class F>
 __device__ __forceinline__ void route(const cuda_router &a, const place &p, int64_t token,
                                       bool live, const uint32_t (&raw)[V], F fetch,
                                       partial<V> &sums, block_memory<L, V> &memory) {
-    ranking<V, depth<L>> r;
+    ranking<V, depth<L, MODE>> r;
     const int k = (int)a.args.topk;
     uint16_t *picks = memory.picks[p.warp] + p.slot * k;
     float *weights = memory.weights[p.warp];
@@ -109,8 +109,7 @@ __device__ __forceinline__ void route(const cuda_router &a, const place &p, int6
     for (int at = c.before; live && c.mask; c.mask &= c.mask - 1)
         picks[at++] = (uint16_t)(p.first + __ffs((int)c.mask) - 1);
     __syncwarp();
-    write<L, MODE>(a, p, token, live, r.max, r.total, picks, weights + p.slot * k,
-                   memory.counts);
+    write<L, MODE>(a, p, token, live, r.max, r.total, picks, weights + p.slot * k, memory.counts);
     __syncwarp();
 }
 
@@ -261,7 +260,7 @@ __device__ __forceinline__ void route_sequence(const cuda_router &a, const place
     uint32_t raw[V];
     int64_t row = ((int64_t)blockIdx.x * WARPS + p.warp) * SLOTS + p.slot;
     int64_t token = row * sequences + sequence;
-    bool live;
+    int live; /* no bool, which is packed into a register with others */
     auto fetch = [&](int64_t at) {
         live = at < a.args.tokens && (!a.args.valid || a.args.valid[at]);
         load(a, at * (uint32_t)a.args.experts + p.first, p, live, raw);
@@ -270,6 +269,9 @@ __device__ __forceinline__ void route_sequence(const cuda_router &a, const place
     for (int pending = 0; __any_sync(FULL, token < a.args.tokens); token += step) {
         route<L, V, MODE>(
             a, p, token, live, raw, [&] { fetch(token + step); }, sums, memory);
+#ifdef __CUDA_ARCH__ /* else the compiler makes a dozen counters out of this one, and spills */
+        asm volatile("" : "+l"(token));
+#endif
         if (MODE != PLAIN && ++pending == FLUSH) {
             flush<L>(a, p, sums, z, memory.sums);
             pending = 0;

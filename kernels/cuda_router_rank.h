@@ -279,8 +279,7 @@ __device__ __forceinline__ void add_scores(partial<V> &sums, const float (&score
 }
 
 /* The highest logit of a token. */
-template <int L, int V>
-__device__ __forceinline__ float highest(const int (&key)[V], bool tagged) {
+template <int L, int V> __device__ __forceinline__ float highest(const int (&key)[V], bool tagged) {
     int best = key[0];
 #pragma unroll
     for (int i = 1; i < V; i++)
