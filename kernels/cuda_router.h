@@ -139,8 +139,16 @@ template <int L> __device__ __forceinline__ int group_before(int v, int sub, int
     int sum = v;
 #pragma unroll
     for (int o = 1; o < L; o *= 2) {
+#ifdef __CUDA_ARCH__ /* the shuffle itself says whether there is such a lane */
+        asm volatile("{\n .reg .pred p;\n .reg .b32 lower;\n"
+                     " shfl.sync.up.b32 lower|p, %0, %1, %2, 0xffffffff;\n"
+                     " @p add.s32 %0, %0, lower;\n}"
+                     : "+r"(sum)
+                     : "r"(o), "r"((32 - L) << 8));
+#else
         int lower = __shfl_up_sync(FULL, sum, o, L);
         sum += sub >= o ? lower : 0;
+#endif
     }
     *total = L == 1 ? sum : __shfl_sync(FULL, sum, L - 1, L);
     return sum - v;
@@ -158,9 +166,12 @@ __device__ __forceinline__ void sort4(int *v) {
     order(v[0], v[1]), order(v[2], v[3]), order(v[0], v[2]), order(v[1], v[3]), order(v[1], v[2]);
 }
 
-/* How many of a lane's keys are kept sorted: all where a token has few lanes, since then one lane
- * can well hold most of the best. */
-template <int L, int V> constexpr int depth = L <= 8 && V == 8 ? 8 : 4;
+/* How many of a lane's keys are kept sorted: all where it has the token for itself, few where it is
+ * rare that one lane of many holds more of the best. */
+template <int L, int MODE>
+constexpr int depth = L == 1                               ? 8
+                      : L == 32 && MODE != CUDA_ROUTER_ANY ? 3
+                                                           : 4;
 
 /* The best D of V keys, the highest first. */
 template <int V, int D>
@@ -177,20 +188,21 @@ __device__ __forceinline__ void best_of(const int (&key)[V], int (&best)[D]) {
         for (int i = 0; i < 19; i++)
             order(best[pairs[i][0]], best[pairs[i][1]]);
     } else { /* fours, sorted and merged: the better half of two sorted fours is bitonic */
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            best[i] = key[i];
-        sort4(best);
+        int four[4] = {key[0], key[1], key[2], key[3]};
+        sort4(four);
 #pragma unroll
         for (int at = 4; at < V; at += 4) {
             int next[4] = {key[at], key[at + 1], key[at + 2], key[at + 3]};
             sort4(next);
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                best[i] = best[i] > next[3 - i] ? best[i] : next[3 - i];
-            order(best[0], best[2]), order(best[1], best[3]);
-            order(best[0], best[1]), order(best[2], best[3]);
+                four[i] = four[i] > next[3 - i] ? four[i] : next[3 - i];
+            order(four[0], four[2]), order(four[1], four[3]);
+            order(four[0], four[1]), order(four[2], four[3]);
         }
+#pragma unroll
+        for (int i = 0; i < D; i++)
+            best[i] = four[i];
     }
 }
 
@@ -213,8 +225,15 @@ template <int V>
 __device__ __forceinline__ uint32_t keys_above(const int (&key)[V], int threshold, uint32_t own) {
     uint32_t mask = 0;
 #pragma unroll
-    for (int i = 0; i < V; i++)
+    for (int i = 0; i < V; i++) {
+#ifdef __CUDA_ARCH__ /* two instructions a key; the compiler makes three of the line below */
+        asm("{\n .reg .pred p;\n setp.gt.s32 p, %1, %2;\n @p or.b32 %0, %0, %3;\n}"
+            : "+r"(mask)
+            : "r"(key[i]), "r"(threshold), "r"(1u << i));
+#else
         mask |= key[i] > threshold ? 1u << i : 0u;
+#endif
+    }
     return mask & own;
 }
 
@@ -274,7 +293,8 @@ __device__ __forceinline__ choice choose(const int (&key)[V], int (&best)[D], in
     else
         threshold = LIMITED; /* whatever it is, settle finds the right one */
     threshold = threshold < LIMITED ? LIMITED : threshold;
-    choice c = {keys_above(key, threshold - 1, own), 0};
+    /* keys of no expert can be among these where all -inf are: then there are more than k */
+    choice c = {keys_above(key, threshold - 1, FULL), 0};
     int total;
     c.before = group_before<L>(__popc(c.mask), sub, &total);
     if (__any_sync(FULL, live && total != k)) {

@@ -1,6 +1,6 @@
 /* cuda_router_kernel.h - the router as one kernel: logits are read once, experts stay in registers,
  * and only choices, weights and sums are written. Warps go through the tokens of a sequence in a
- * fixed order and load the next ones before they work on these. Counts are kept in shared memory
+ * fixed order and load the next ones as soon as these are ranked. Counts are kept in shared memory
  * and go to the cells once per block; sums of scores go the same way, as fixed-point integers; the
  * last block of a sequence (of all) moves its cells to the outputs and leaves zeros. Two files have
  * its instances, so that they compile side by side. */
@@ -15,44 +15,68 @@ namespace {
 /* ---- what is written ----------------------------------------------------------------------- */
 
 /* A chosen expert's weight before it is normalised. */
-__device__ __forceinline__ float weight_of(const cuda_router &a, bool softmax, float x, float max,
-                                           float total) {
-    if (!softmax)
-        return score_of(a.args.score, x);
-    float share = score_exp_below(x - max);
-    return a.args.pre_softmax ? share / total : share;
+__device__ __forceinline__ float weight_of(const cuda_router &a, bool softmax, float x, float max) {
+    return softmax ? score_exp_below(x - max) : score_of(a.args.score, x);
 }
 
-/* Indices, weights and counts of a token whose experts are in `picks`. */
+/* What a token's weights, which add up to `sum`, are multiplied by. */
+template <int MODE>
+__device__ __forceinline__ float scale_of(const cuda_router &a, bool softmax, float sum,
+                                          float total) {
+    if (softmax) /* 1 at least, or NaN */
+        return score_reciprocal(a.args.pre_softmax ? total : sum) * a.scaling;
+    return a.args.topk > 1 ? 1.0f / (sum + 1e-20f) * a.scaling : a.scaling;
+}
+
+/* `live`: the token is not padding, which has no experts. */
+__device__ __forceinline__ void put(const cuda_router &a, int64_t at, bool live, int expert,
+                                    float weight, unsigned *counts) {
+    a.args.indices[at] = live ? expert : -1;
+    a.args.weights[at] = live ? weight : 0.0f;
+    if (live)
+        atomicAdd(&counts[expert], 1u);
+}
+
+/* Indices, weights and counts of the `token`-th token, whose experts are in `picks`. */
 template <int L, int MODE>
 __device__ __forceinline__ void write(const cuda_router &a, const place &p, int64_t token,
-                                      bool there, bool live, float max, float total,
-                                      const uint16_t *picks, float *weights, unsigned *counts) {
+                                      bool live, float max, float total, const uint16_t *picks,
+                                      float *weights, unsigned *counts) {
     const int k = (int)a.args.topk;
     const bool softmax = MODE != ANY || a.args.score == PGR_SOFTMAX;
-    const bool normalised = softmax ? !a.args.pre_softmax : k > 1;
+    const bool there = token < a.args.tokens;
+    const int64_t from = token * (uint32_t)a.args.experts, to = token * (uint32_t)k;
+    if (L > 1 && k <= L) { /* a lane has one choice at most */
+        const bool mine = there && p.sub < k;
+        int expert = 0;
+        float weight = 0;
+        if (mine && live) {
+            expert = picks[p.sub];
+            weight = weight_of(a, softmax, logit(a, from + expert), max);
+        }
+        weight *= scale_of<MODE>(a, softmax, group_sum<L>(weight), total);
+        if (mine)
+            put(a, to + p.sub, live, expert, weight, counts);
+        return;
+    }
     float sum = 0;
     for (int j = p.sub; live && j < k; j += L) {
-        float weight = weight_of(a, softmax, logit(a, token, picks[j]), max, total);
+        float weight = weight_of(a, softmax, logit(a, from + picks[j]), max);
         weights[j] = weight;
         sum += weight;
     }
-    sum = normalised ? group_sum<L>(sum) + (softmax ? 0.0f : 1e-20f) : 1.0f;
-    for (int j = p.sub; there && j < k; j += L) {
-        a.args.indices[token * k + j] = live ? picks[j] : -1;
-        a.args.weights[token * k + j] = live ? weights[j] / sum * a.scaling : 0.0f;
-        if (live)
-            atomicAdd(&counts[picks[j]], 1u);
-    }
+    float scale = scale_of<MODE>(a, softmax, group_sum<L>(sum), total);
+    for (int j = p.sub; there && j < k; j += L)
+        put(a, to + j, live, picks[j], weights[j] * scale, counts);
 }
 
-/* One token per L lanes; `there`: it exists, `live`: it is not padding. */
-template <int L, int V, int MODE>
+/* One token per L lanes, `live` where it is there and no padding. `fetch` loads the next ones'
+ * logits to `raw`, when these are ranked. */
+template <int L, int V, int MODE, class F>
 __device__ __forceinline__ void route(const cuda_router &a, const place &p, int64_t token,
-                                      bool there, bool live, const uint32_t (&raw)[V],
+                                      bool live, const uint32_t (&raw)[V], F fetch,
                                       partial<V> &sums, block_memory<L, V> &memory) {
-    constexpr int D = depth<L, V>;
-    ranking<V, D> r;
+    ranking<V, depth<L, MODE>> r;
     const int k = (int)a.args.topk;
     uint16_t *picks = memory.picks[p.warp] + p.slot * k;
     float *weights = memory.weights[p.warp];
@@ -62,10 +86,8 @@ __device__ __forceinline__ void route(const cuda_router &a, const place &p, int6
     if constexpr (MODE == ANY) {
         rank_any<L>(a, p, live, x, r, sums, memory.aux_counts);
         best_of(r.key, r.best);
-        if (a.grouped) {
+        if (a.grouped)
             limit_groups<L>(a, p, x, r, (int *)weights, memory.picks[p.warp]);
-            best_of(r.key, r.best);
-        }
         r.top = group_max<L>(r.best[0]);
         if (a.args.score == PGR_SOFTMAX && !a.args.pre_softmax)
             r.max = value_of(r.top, a.tagged);
@@ -78,16 +100,16 @@ __device__ __forceinline__ void route(const cuda_router &a, const place &p, int6
     if constexpr (MODE == SUMMED) {
         float score[V];
         r.total = exponentials<L>(x, r.max, score);
-        add_scores(sums, score, r.total, live);
+        add_scores(sums, score, score_reciprocal(r.total), live);
         float log_sum = quick_log(r.total) + r.max;
         sums.z += live ? log_sum * log_sum : 0.0f;
     }
+    fetch();
     choice c = choose<L>(r.key, r.best, r.top, p.mask, p.sub, k, live);
     for (int at = c.before; live && c.mask; c.mask &= c.mask - 1)
         picks[at++] = (uint16_t)(p.first + __ffs((int)c.mask) - 1);
     __syncwarp();
-    write<L, MODE>(a, p, token, there, live, r.max, r.total, picks, weights + p.slot * k,
-                   memory.counts);
+    write<L, MODE>(a, p, token, live, r.max, r.total, picks, weights + p.slot * k, memory.counts);
     __syncwarp();
 }
 
@@ -233,30 +255,23 @@ __device__ __forceinline__ void route_sequence(const cuda_router &a, const place
                                                block_memory<L, V> &memory) {
     constexpr int SLOTS = 32 / L, WARPS = threads<V> / 32;
     const int64_t sequences = a.args.sequences;
-    const int64_t rows = (a.args.tokens - sequence + sequences - 1) / sequences;
-    const int64_t step = (int64_t)gridDim.x * WARPS * SLOTS;
+    const int64_t step = (int64_t)gridDim.x * WARPS * SLOTS * sequences;
     partial<V> sums = {};
-    uint32_t next[V];
-    int64_t row = ((int64_t)blockIdx.x * WARPS + p.warp) * SLOTS, token = 0;
-    bool there = false, live = false;
-    auto fetch = [&](int64_t from) {
-        there = from + p.slot < rows;
-        token = (from + p.slot) * sequences + sequence;
-        live = there && (!a.args.valid || a.args.valid[token]);
-        load(a, token, p, live, next);
+    uint32_t raw[V];
+    int64_t row = ((int64_t)blockIdx.x * WARPS + p.warp) * SLOTS + p.slot;
+    int64_t token = row * sequences + sequence;
+    int live; /* no bool, which is packed into a register with others */
+    auto fetch = [&](int64_t at) {
+        live = at < a.args.tokens && (!a.args.valid || a.args.valid[at]);
+        load(a, at * (uint32_t)a.args.experts + p.first, p, live, raw);
     };
-    if (row < rows)
-        fetch(row);
-    for (int pending = 0; row < rows; row += step) {
-        uint32_t raw[V];
-#pragma unroll
-        for (int i = 0; i < V; i++)
-            raw[i] = next[i];
-        const int64_t now = token;
-        const bool now_there = there, now_live = live;
-        if (row + step < rows)
-            fetch(row + step);
-        route<L, V, MODE>(a, p, now, now_there, now_live, raw, sums, memory);
+    fetch(token);
+    for (int pending = 0; __any_sync(FULL, token < a.args.tokens); token += step) {
+        route<L, V, MODE>(
+            a, p, token, live, raw, [&] { fetch(token + step); }, sums, memory);
+#ifdef __CUDA_ARCH__ /* else the compiler makes a dozen counters out of this one, and spills */
+        asm volatile("" : "+l"(token));
+#endif
         if (MODE != PLAIN && ++pending == FLUSH) {
             flush<L>(a, p, sums, z, memory.sums);
             pending = 0;

@@ -60,17 +60,18 @@ template <int L, int V> __device__ place place_of(const cuda_router &a) {
 
 /* ---- logits -------------------------------------------------------------------------------- */
 
-/* A lane's logits as they lie in memory; -inf where it has no expert. */
+/* A lane's logits as they lie in memory, the first of them the `at`-th of all; -inf where it has no
+ * expert, and 0 of padding, which so has finite scores. */
 template <int V>
-__device__ __forceinline__ void load(const cuda_router &a, int64_t token, const place &p, bool live,
+__device__ __forceinline__ void load(const cuda_router &a, int64_t at, const place &p, bool live,
                                      uint32_t (&raw)[V]) {
-    int64_t at = token * a.args.experts + p.first;
-    int own = live ? p.own : 0;
+    const int own = live ? p.own : 0;
     if (a.args.dtype == PGR_F32) {
         const uint32_t *from = (const uint32_t *)a.args.logits + at;
+        const uint32_t none = live ? 0xff800000u : 0;
 #pragma unroll
         for (int i = 0; i < V; i++)
-            raw[i] = 0xff800000u;
+            raw[i] = none;
         if (a.wide) {
 #pragma unroll
             for (int i = 0; i < V; i += 4)
@@ -87,9 +88,10 @@ __device__ __forceinline__ void load(const cuda_router &a, int64_t token, const 
         return;
     }
     const uint16_t *from = (const uint16_t *)a.args.logits + at;
+    const uint32_t none = live ? 0xff80ff80u : 0;
 #pragma unroll
     for (int i = 0; i < V / 2; i++)
-        raw[i] = 0xff80ff80u;
+        raw[i] = none;
     if (a.wide) {
 #pragma unroll
         for (int i = 0; i < V / 2; i += 4)
@@ -122,8 +124,7 @@ __device__ __forceinline__ void widen(const cuda_router &a, const uint32_t (&raw
     }
 }
 
-__device__ __forceinline__ float logit(const cuda_router &a, int64_t token, int expert) {
-    int64_t at = token * a.args.experts + expert;
+__device__ __forceinline__ float logit(const cuda_router &a, int64_t at) {
     return a.args.dtype == PGR_F32
                ? ((const float *)a.args.logits)[at]
                : score_float((uint32_t)((const uint16_t *)a.args.logits)[at] << 16);
@@ -268,13 +269,23 @@ template <int V> struct partial {
     float z;
 };
 
+/* The scores of padding are finite, so that times 0 they are 0. */
 template <int V>
-__device__ __forceinline__ void add_scores(partial<V> &sums, const float (&score)[V], float total,
+__device__ __forceinline__ void add_scores(partial<V> &sums, const float (&score)[V], float inverse,
                                            bool live) {
-    float inverse = live ? 1.0f / total : 0.0f;
+    inverse = live ? inverse : 0.0f;
 #pragma unroll
     for (int i = 0; i < V; i++)
-        sums.score[i] += live ? score[i] * inverse : 0.0f;
+        sums.score[i] += score[i] * inverse;
+}
+
+/* The highest logit of a token. */
+template <int L, int V> __device__ __forceinline__ float highest(const int (&key)[V], bool tagged) {
+    int best = key[0];
+#pragma unroll
+    for (int i = 1; i < V; i++)
+        best = key[i] > best ? key[i] : best;
+    return value_of(group_max<L>(best), tagged);
 }
 
 /* What the choice of a token is made from. */
@@ -291,10 +302,10 @@ __device__ void rank_any(const cuda_router &a, const place &p, bool live, const 
                          ranking<V, D> &r, partial<V> &sums, unsigned *aux_counts) {
     float score[V];
     const bool softmax = a.args.score == PGR_SOFTMAX;
-    keys_of(x, a.tagged, p.first, r.key);
-    best_of(r.key, r.best);
-    r.max = value_of(group_max<L>(r.best[0]), a.tagged);
+    r.max = 0;
     if (softmax || a.args.z_sum) {
+        keys_of(x, a.tagged, p.first, r.key);
+        r.max = highest<L>(r.key, a.tagged);
         r.total = exponentials<L>(x, r.max, score);
         float log_sum = quick_log(r.total) + r.max;
         sums.z += live ? log_sum * log_sum : 0.0f;
@@ -307,10 +318,10 @@ __device__ void rank_any(const cuda_router &a, const place &p, bool live, const 
             sum += score[i];
         }
         if (a.args.aux_score_sums)
-            add_scores(sums, score, group_sum<L>(sum) + 1e-20f, live);
+            add_scores(sums, score, 1.0f / (group_sum<L>(sum) + 1e-20f), live);
         keys_of(score, false, 0, r.key);
     } else if (a.args.aux_score_sums) {
-        add_scores(sums, score, r.total, live);
+        add_scores(sums, score, 1.0f / r.total, live);
     }
 #pragma unroll
     for (int i = 0; i < V; i++)
@@ -331,7 +342,7 @@ __device__ void rank_any(const cuda_router &a, const place &p, bool live, const 
     }
 }
 
-/* Leaves the experts of the chosen groups. */
+/* Leaves the experts of the chosen groups; `best` are the sorted keys before and after. */
 template <int L, int V, int D>
 __device__ void limit_groups(const cuda_router &a, const place &p, const float (&x)[V],
                              ranking<V, D> &r, int *keys, uint16_t *chosen) {
@@ -347,6 +358,12 @@ __device__ void limit_groups(const cuda_router &a, const place &p, const float (
 #pragma unroll
     for (int i = 0; i < V; i++)
         r.key[i] = mask >> i & 1 ? r.key[i] : i < p.own ? LIMITED : PAD;
+    if (a.loose)
+        best_of(r.key, r.best);
+    else /* all or none of a lane's experts stay */
+#pragma unroll
+        for (int i = 0; i < D; i++)
+            r.best[i] = mask ? r.best[i] : LIMITED;
 }
 
 } // namespace
