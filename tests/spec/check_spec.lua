@@ -179,12 +179,12 @@ describe("pgrun check", function()
       for i, found in ipairs(file.diagnostics) do
         local at = found.locations[1]
         list[i] = found.severity == "error" and
-          ("%s %s:%d: %s; %s"):format(found.code, at.path, at.column, found.message, found.help:sub(1, 18)) or nil
+          ("%s %s:%d: %s; %s"):format(found.code, at.path, at.column, found.message, found.help:sub(1, 21)) or nil
       end
       return table.concat(list, "\n")
     end
     assert.equal("", told('families = { "tp", "cp-tp" }, nccl = { ["dp-tp"] = { max_ctas = 8 } }'))
-    assert.equal('PG061 run.nccl.ttp:65: run.nccl: unknown family "ttp", did you mean "tp"?; known are tp, cp, ',
+    assert.equal('PG061 run.nccl.ttp:65: run.nccl: unknown family "ttp", did you mean "tp"?; known are tp, cp, dp,',
       told("nccl = { ttp = { max_ctas = 8 } }"))
     assert.equal('PG061 run.families[2]:75: run.families: family "cp/0" needs parallel.hierarchical_cp, ' ..
       "which is not given; ", told('families = { "tp", "cp/0" }'))
