@@ -45,7 +45,7 @@ code='ncclSystemError \(unhandled system error\): planted'
 group='family tp, group 0 \(world ranks 0, 1\)'
 # Each call in turn (each occurrence of all calls: nccl_calls.c): on both ranks where these agree on what to
 # say, else on rank 0.
-fault 'ncclGetVersion' PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
+fault "opening NCCL's world: rank 0 on .*: ncclGetVersion: ncclSystemError \\(unhandled system error\\), of " PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
 for call in ncclGetUniqueId ncclCommInitRankConfig; do
     fault "opening NCCL's world: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call@0
 done
@@ -93,7 +93,7 @@ left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 wa
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0
 # Libraries that cannot be used.
-fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
+fault 'rank 0 on .*: NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
 fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"
 fault 'is NCCL 2.17.1 \(code 21701\): pgrun needs NCCL 2.18 or later' PGRUN_FAKE_NCCL_VERSION=21701
 fault 'run.nccl.tp.traffic_class needs NCCL 2.26 or later, this one is 2.18.5' \
