@@ -73,22 +73,22 @@ fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce:
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
     PGRUN_FAKE_NCCL_ASYNC=4@0
 # A rank that never arrives.
-fault "opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds without progress" \
+fault "opening the communicator of the world \(2 ranks\): world rank [01] waited 2 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=0@1
-fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 seconds without progress" \
+fault "all-reduce number 4 of 8192 bytes in $group: world rank [01] waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=4@1
 # The same in chunks that communicate beside products.
 overlap=(--set parallel.sequence_parallel=true --set parallel.tp_comm_overlap=true --set model.decoder_seq_len=32)
-fault "all-gather number 5 of 2048 bytes in $group: world rank 0 waited 1 seconds without progress" \
+fault "all-gather number 5 of 2048 bytes in $group: world rank [01] waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=5@1 -- "${overlap[@]}"
-fault "reduce-scatter number 9 of 2048 bytes in $group: rank 0 on .*: ncclReduceScatter: $code" \
+fault "reduce-scatter number 9 of 2048 bytes in $group: rank [01] on .*: ncclReduceScatter: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclReduceScatter:2 -- "${overlap[@]}"
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0 PGRUN_FAKE_NCCL_STUCK=1
 # Before 2.19, what NCCL does in the background would not be waited for: then nothing is aborted.
 old=PGRUN_NCCL_LIBRARY=${library}_21805.so
-left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds' \
+left=1 fault 'opening the communicator of the world \(2 ranks\): world rank [01] waited 2 seconds' \
     "$old" PGRUN_FAKE_NCCL_ABSENT=0@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0
