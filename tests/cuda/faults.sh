@@ -34,6 +34,8 @@ for call in $calls; do
     *) fault "$call" "rank 0 on test: $call" "cudaErrorLaunchFailure (planted), GPU 0" ;;
     esac
 done
+# Products that leave SMs free set their target.
+fault SM_COUNT_TARGET "rank 0 on test: cublasLtMatmulDescSetAttribute for m = "
 fault cudaMalloc:9 "rank 0 on test: cudaMalloc of "
 fault cudaSetDevice:2 "rank 0 on test: cudaSetDevice(0)"
 echo "$count faults"

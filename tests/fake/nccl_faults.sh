@@ -69,6 +69,11 @@ fault "ending NCCL's world: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCC
 fault "rank 1 on .*: ncclCommSplit: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommSplit@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@1
+# The stream of a communicator has a priority of its own.
+for priority in 1:false 2:true; do
+    left=2 fault "rank 0 on .*: cudaStreamCreateWithPriority\(-${priority%:*}\): cudaErrorLaunchFailure" \
+        PGRUN_FAKE_FAIL=cudaStreamCreateWithPriority:2@0 -- --set "run.nccl={ tp = { high_priority = ${priority#*:} } }"
+done
 # Asynchronous errors.
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
     PGRUN_FAKE_NCCL_ASYNC=4@0
