@@ -146,18 +146,22 @@ static pgr_status cuda_set(pgr_device *device, void *dst, uint8_t byte, int64_t 
                           "cudaMemsetAsync of %" PRId64 " bytes", bytes);
 }
 
-pgr_status pgr_cuda_scratch(const cuda_device *cuda, pgr_stream *stream, int64_t bytes,
-                            const char *what, pgr_error *error) {
-    if (stream->scratch_bytes >= bytes)
+pgr_status pgr_cuda_grow(const cuda_device *cuda, const pgr_stream *stream, void **memory,
+                         int64_t *held, int64_t bytes, const char *what, pgr_error *error) {
+    if (*held >= bytes)
         return PGR_OK;
-    (void)cudaStreamSynchronize(stream->stream); /* what it holds may be in use */
-    (void)cudaFree(stream->scratch);
-    stream->scratch = NULL;
-    stream->scratch_bytes = 0;
-    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&stream->scratch, (size_t)bytes), error,
-                                       "cudaMalloc of %s scratch, %" PRId64 " bytes", what, bytes);
+    pgr_status status = pgr_cuda_check(cuda, cudaStreamSynchronize(stream->stream), error,
+                                       "cudaStreamSynchronize (%s grows and may be in use)", what);
     if (status == PGR_OK)
-        stream->scratch_bytes = bytes;
+        status = pgr_cuda_check(cuda, cudaFree(*memory), error, "cudaFree of %s", what);
+    if (status != PGR_OK)
+        return status;
+    *memory = NULL;
+    *held = 0;
+    status = pgr_cuda_check(cuda, cudaMalloc(memory, (size_t)bytes), error,
+                            "cudaMalloc of %s, %" PRId64 " bytes", what, bytes);
+    if (status == PGR_OK)
+        *held = bytes;
     return status;
 }
 
@@ -310,7 +314,7 @@ static void kernel_driver(char *text, size_t bytes) {
 
 /* How many GPUs there are, or why none. cudaGetDeviceCount leaves its output alone when it fails.
  */
-static pgr_status count_devices(pgr_cuda_facts *facts, pgr_error *error) {
+static pgr_status count_devices(const cuda_device *cuda, pgr_cuda_facts *facts, pgr_error *error) {
     cudaError_t code = cudaGetDeviceCount(&facts->count);
     facts->code = (int)code;
     facts->code_name = cudaGetErrorName(code);
@@ -321,7 +325,10 @@ static pgr_status count_devices(pgr_cuda_facts *facts, pgr_error *error) {
     if (code != cudaSuccess)
         (void)cudaGetLastError();
     facts->visible = getenv("CUDA_VISIBLE_DEVICES");
-    return pgr_cuda_facts_check(facts, error);
+    pgr_status status = pgr_cuda_facts_check(facts, error);
+    if (status == PGR_BACKEND) /* the others are of the machine, and alike on many ranks */
+        pgr_error_prefix(error, "rank %" PRId64 " on %s: ", cuda->rank, cuda->host);
+    return status;
 }
 
 static pgr_status describe(cuda_device *cuda, const pgr_cuda_facts *facts, pgr_error *error) {
@@ -378,9 +385,6 @@ static pgr_status cuda_open(const pgr_device_open_args *args, pgr_device **devic
     char driver[32];
     kernel_driver(driver, sizeof driver);
     pgr_cuda_facts facts = {.driver = driver};
-    pgr_status status = count_devices(&facts, error);
-    if (status != PGR_OK)
-        return status;
     cuda_device *cuda = calloc(1, sizeof *cuda);
     if (!cuda)
         return pgr_error_set(error, PGR_LIMIT, "no memory for a device (%zu bytes)", sizeof *cuda);
@@ -390,8 +394,10 @@ static pgr_status cuda_open(const pgr_device_open_args *args, pgr_device **devic
     cuda->base.tf32 = true; /* from compute capability 8.0 on, and older ones are refused */
     cuda->rank = args->rank;
     snprintf(cuda->host, sizeof cuda->host, "%.63s", args->host ? args->host : "this host");
+    pgr_status status = count_devices(cuda, &facts, error);
     cuda->index = pgr_cuda_index(args->local_rank, facts.count);
-    status = describe(cuda, &facts, error);
+    if (status == PGR_OK)
+        status = describe(cuda, &facts, error);
     if (status == PGR_OK)
         status = start(cuda, error);
     if (status != PGR_OK)

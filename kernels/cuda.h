@@ -77,9 +77,10 @@ pgr_status pgr_cuda_router(pgr_device *device, const pgr_router_args *args, pgr_
 pgr_status pgr_cuda_capacity(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
                              pgr_error *error);
 
-/* At least `bytes` of the stream's scratch, for `what`; what it held is lost where it grows. */
-pgr_status pgr_cuda_scratch(const cuda_device *cuda, pgr_stream *stream, int64_t bytes,
-                            const char *what, pgr_error *error);
+/* Makes a piece of a stream's memory, of which *held bytes are there, at least `bytes` long: it
+ * waits for the stream, and what the memory held is lost. `what` is for messages. */
+pgr_status pgr_cuda_grow(const cuda_device *cuda, const pgr_stream *stream, void **memory,
+                         int64_t *held, int64_t bytes, const char *what, pgr_error *error);
 
 /* Launches (cuda_kernels.cu), with at most `blocks` thread blocks where work is divided in a loop;
  * the code of the launch alone. */

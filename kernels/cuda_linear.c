@@ -52,7 +52,10 @@ typedef struct product {
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulPreference_t preference;
+    const char *call; /* the last one that was made, for messages */
 } product;
+
+#define CALL(p, name, ...) ((p)->call = #name, name(__VA_ARGS__))
 
 static pgr_status check(const cuda_device *cuda, cublasStatus_t code, const char *call,
                         const product_key *key, pgr_error *error) {
@@ -108,58 +111,59 @@ static void product_free(product *p) {
         (void)cublasLtMatmulDescDestroy(p->operation);
 }
 
+static cublasStatus_t operation_set(product *p, cublasLtMatmulDescAttributes_t name,
+                                    const void *value, size_t bytes) {
+    return CALL(p, cublasLtMatmulDescSetAttribute, p->operation, name, value, bytes);
+}
+
 static cublasStatus_t operation_make(product *p) {
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = (cublasLtEpilogue_t)p->key.epilogue;
     const int32_t bias_type = (int32_t)cuda_type(p->key.dtype);
-    cublasStatus_t code =
-        cublasLtMatmulDescCreate(&p->operation, (cublasComputeType_t)p->key.compute, CUDA_R_32F);
+    cublasStatus_t code = CALL(p, cublasLtMatmulDescCreate, &p->operation,
+                               (cublasComputeType_t)p->key.compute, CUDA_R_32F);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_TRANSA,
-                                              &transposed, sizeof transposed);
+        code = operation_set(p, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
-                                              &epilogue, sizeof epilogue);
+        code = operation_set(p, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
     if (code == CUBLAS_STATUS_SUCCESS && p->key.units > 0)
-        code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET,
-                                              &p->key.units, sizeof p->key.units);
-    if (code != CUBLAS_STATUS_SUCCESS || !p->bias)
-        return code;
-    code = cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
-                                          sizeof p->bias);
-    if (code != CUBLAS_STATUS_SUCCESS)
-        return code;
-    return cublasLtMatmulDescSetAttribute(p->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
-                                          &bias_type, sizeof bias_type);
+        code = operation_set(p, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, &p->key.units,
+                             sizeof p->key.units);
+    if (code == CUBLAS_STATUS_SUCCESS && p->bias)
+        code = operation_set(p, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias, sizeof p->bias);
+    if (code == CUBLAS_STATUS_SUCCESS && p->bias)
+        code = operation_set(p, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type);
+    return code;
 }
 
-static cublasStatus_t batch_set(cublasLtMatrixLayout_t layout, int32_t batch, int64_t stride) {
-    cublasStatus_t code = cublasLtMatrixLayoutSetAttribute(
-        layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch);
+static cublasStatus_t batch_set(product *p, cublasLtMatrixLayout_t layout, int64_t stride) {
+    cublasStatus_t code =
+        CALL(p, cublasLtMatrixLayoutSetAttribute, layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+             &p->key.batch, sizeof p->key.batch);
     return code != CUBLAS_STATUS_SUCCESS
                ? code
-               : cublasLtMatrixLayoutSetAttribute(
-                     layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
+               : CALL(p, cublasLtMatrixLayoutSetAttribute, layout,
+                      CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
 }
 
 static cublasStatus_t layouts_make(product *p) {
     const product_key *key = &p->key;
-    cublasStatus_t code = cublasLtMatrixLayoutCreate(&p->a, cuda_type(key->dtype), (uint64_t)key->k,
-                                                     (uint64_t)key->n, key->ldw);
+    cublasStatus_t code = CALL(p, cublasLtMatrixLayoutCreate, &p->a, cuda_type(key->dtype),
+                               (uint64_t)key->k, (uint64_t)key->n, key->ldw);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatrixLayoutCreate(&p->b, cuda_type(key->dtype), (uint64_t)key->k,
-                                          (uint64_t)key->m, key->ldx);
+        code = CALL(p, cublasLtMatrixLayoutCreate, &p->b, cuda_type(key->dtype), (uint64_t)key->k,
+                    (uint64_t)key->m, key->ldx);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatrixLayoutCreate(&p->d, cuda_type(key->y_dtype), (uint64_t)key->n,
-                                          (uint64_t)key->m, key->ldy);
+        code = CALL(p, cublasLtMatrixLayoutCreate, &p->d, cuda_type(key->y_dtype), (uint64_t)key->n,
+                    (uint64_t)key->m, key->ldy);
     if (key->batch == 1)
         return code;
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = batch_set(p->a, key->batch, 0);
+        code = batch_set(p, p->a, 0);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = batch_set(p->b, key->batch, key->stride_x);
+        code = batch_set(p, p->b, key->stride_x);
     if (code == CUBLAS_STATUS_SUCCESS)
-        code = batch_set(p->d, key->batch, key->stride_y);
+        code = batch_set(p, p->d, key->stride_y);
     return code;
 }
 
@@ -169,21 +173,20 @@ static cublasStatus_t preference_make(product *p) {
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
-        uint32_t bytes;
-    } alignments[] = {{CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p->key.w_alignment},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->key.x_alignment},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->key.y_alignment},
-                      {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->key.y_alignment}};
-    cublasStatus_t code = cublasLtMatmulPreferenceCreate(&p->preference);
-    if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatmulPreferenceSetAttribute(
-            p->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
-    if (code == CUBLAS_STATUS_SUCCESS && p->key.y_dtype == PGR_BF16)
-        code = cublasLtMatmulPreferenceSetAttribute(
-            p->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes);
-    for (size_t i = 0; code == CUBLAS_STATUS_SUCCESS && i < 4; i++)
-        code = cublasLtMatmulPreferenceSetAttribute(
-            p->preference, alignments[i].name, &alignments[i].bytes, sizeof alignments[i].bytes);
+        const void *value;
+        size_t bytes;
+    } wanted[] = {{CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &p->key.w_alignment, 4},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &p->key.x_alignment, 4},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &p->key.y_alignment, 4},
+                  {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &p->key.y_alignment, 4},
+                  {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes}};
+    /* f32 results have nothing to round to */
+    size_t count = sizeof wanted / sizeof *wanted - (p->key.y_dtype == PGR_BF16 ? 0 : 1);
+    cublasStatus_t code = CALL(p, cublasLtMatmulPreferenceCreate, &p->preference);
+    for (size_t i = 0; code == CUBLAS_STATUS_SUCCESS && i < count; i++)
+        code = CALL(p, cublasLtMatmulPreferenceSetAttribute, p->preference, wanted[i].name,
+                    wanted[i].value, wanted[i].bytes);
     return code;
 }
 
@@ -194,9 +197,11 @@ static cublasStatus_t ask_heuristic(cuda_products *products, product *p,
     cublasLtMatmulHeuristicResult_t result;
     int count = 0;
     cublasStatus_t code = preference_make(p);
-    if (code == CUBLAS_STATUS_SUCCESS)
-        code = cublasLtMatmulAlgoGetHeuristic(products->handle, p->operation, p->a, p->b, p->d,
-                                              p->d, p->preference, 1, &result, &count);
+    *found = false;
+    if (code != CUBLAS_STATUS_SUCCESS)
+        return code;
+    code = CALL(p, cublasLtMatmulAlgoGetHeuristic, products->handle, p->operation, p->a, p->b, p->d,
+                p->d, p->preference, 1, &result, &count);
     *found = code == CUBLAS_STATUS_SUCCESS && count > 0 && result.state == CUBLAS_STATUS_SUCCESS;
     if (*found)
         *algorithm = result.algo;
@@ -218,8 +223,8 @@ static pgr_status algorithm_find(const cuda_device *cuda, product *p, int *place
     }
     cublasLtMatmulAlgo_t made;
     bool found = false;
-    pgr_status status = check(cuda, ask_heuristic(products, p, &made, &found),
-                              "cublasLtMatmulAlgoGetHeuristic", &p->key, error);
+    cublasStatus_t code = ask_heuristic(products, p, &made, &found);
+    pgr_status status = check(cuda, code, p->call, &p->key, error);
     if (status != PGR_OK)
         return status;
     int slot = products->next;
@@ -258,7 +263,7 @@ static pgr_status product_run(const cuda_device *cuda, product *p, const pgr_str
     cublasStatus_t code = operation_make(p);
     if (code == CUBLAS_STATUS_SUCCESS)
         code = layouts_make(p);
-    pgr_status status = check(cuda, code, "cuBLASLt's descriptors", &p->key, error);
+    pgr_status status = check(cuda, code, p->call, &p->key, error);
     if (status == PGR_OK)
         status = algorithm_find(cuda, p, &place, error);
     if (status == PGR_OK)
@@ -339,8 +344,9 @@ static pgr_status stream_memory(const cuda_device *cuda, pgr_stream *stream, int
     if (!stream->workspace)
         status = pgr_cuda_check(cuda, cudaMalloc(&stream->workspace, WORKSPACE_BYTES), error,
                                 "cudaMalloc of cuBLASLt's workspace, %zu bytes", WORKSPACE_BYTES);
-    return status == PGR_OK ? pgr_cuda_scratch(cuda, stream, scratch, "a linear layer's", error)
-                            : status;
+    return status != PGR_OK ? status
+                            : pgr_cuda_grow(cuda, stream, &stream->scratch, &stream->scratch_bytes,
+                                            scratch, "a linear layer's scratch", error);
 }
 
 /* x w^T of the panel into scratch. */

@@ -121,18 +121,14 @@ static pgr_status cells_make(const cuda_device *cuda, pgr_stream *stream, int64_
                              pgr_error *error) {
     if (stream->cells_bytes >= bytes)
         return PGR_OK;
-    (void)cudaStreamSynchronize(stream->stream); /* a router may be using them */
-    (void)cudaFree(stream->cells);
-    stream->cells = NULL;
-    stream->cells_bytes = 0;
-    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&stream->cells, (size_t)bytes), error,
-                                       "cudaMalloc of a router's sums, %" PRId64 " bytes", bytes);
+    pgr_status status = pgr_cuda_grow(cuda, stream, &stream->cells, &stream->cells_bytes, bytes,
+                                      "a router's sums", error);
     if (status == PGR_OK)
         status =
             pgr_cuda_check(cuda, cudaMemsetAsync(stream->cells, 0, (size_t)bytes, stream->stream),
                            error, "cudaMemsetAsync of a router's sums, %" PRId64 " bytes", bytes);
-    if (status == PGR_OK)
-        stream->cells_bytes = bytes;
+    if (status != PGR_OK)
+        stream->cells_bytes = 0;
     return status;
 }
 
@@ -194,7 +190,8 @@ pgr_status pgr_cuda_capacity(pgr_device *device, const pgr_capacity_args *args, 
     if (status != PGR_OK)
         return status;
     int64_t bytes = capacity_plan(args, cuda->blocks, &plan);
-    status = pgr_cuda_scratch(cuda, stream, bytes, "expert capacity's", error);
+    status = pgr_cuda_grow(cuda, stream, &stream->scratch, &stream->scratch_bytes, bytes,
+                           "expert capacity's scratch", error);
     if (status != PGR_OK)
         return status;
     capacity_place(stream->scratch, &plan);

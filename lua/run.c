@@ -27,13 +27,17 @@ static void tell(const pgr_error *error) {
 }
 
 /* The fatal handler: the job cannot go on together. Ranks that meet the same trouble at the same
- * time take turns, so that the lowest tells it and ends the others before they do. */
+ * time take turns, so that the lowest tells it and ends the others; one that it does not end in
+ * time hears that it tells, and gives it time to. */
 static void end_job(const pgr_error *error, void *context) {
     const pgr_job *job = context;
     double delay = 0.1 * (double)job->rank;
     usleep((useconds_t)(1e6 * (delay < 2 ? delay : 2)));
     fflush(stdout);
-    tell(error);
+    if (job->bootstrap_ops->claim(job->bootstrap))
+        tell(error);
+    else
+        sleep(2);
     job->bootstrap_ops->abort(job->bootstrap, pgr_exit_code(error->status));
 }
 

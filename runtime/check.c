@@ -71,6 +71,7 @@ void pgr_check(const pgr_spec *given, int64_t world_size, int64_t *checked_world
     pgr_check_moe(spec, &plan, found);
     pgr_check_sequence(spec, &plan, found);
     pgr_check_cluster(spec, &plan, found);
+    pgr_check_families(spec, legal ? &plan : NULL, found);
     pgr_check_notes(spec, legal ? &plan : NULL, found);
     for (int64_t i = before; i < found->count && plan.general; i++)
         name_grid(spec, &found->items[i]);

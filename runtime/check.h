@@ -25,7 +25,13 @@ void pgr_check_moe(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *
 void pgr_check_sequence(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_cluster(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_crossings(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+void pgr_check_families(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
 void pgr_check_notes(const pgr_spec *spec, const pgr_plan *plan, pgr_diagnostics *found);
+
+/* Whether entry `index` of run.nccl is of a family that the plan has and no entry before names.
+ * PGR_INVALID as pgr_plan_family_find, or with both names. */
+pgr_status pgr_check_nccl_family(const pgr_spec *spec, const pgr_plan *plan, int64_t index,
+                                 pgr_error *error);
 
 /* Whether the groups of "tp", "ep" or "etp" cross a node (or NVLink domain), or it is not known. */
 bool pgr_check_crosses(const pgr_spec *spec, const pgr_plan *plan, const char *axis);

@@ -18,7 +18,7 @@ typedef struct pgr_bootstrap pgr_bootstrap; /* opaque; a backend's world */
 
 /* ---- modules ------------------------------------------------------------------------------- */
 
-#define PGR_MODULE_ABI 4u
+#define PGR_MODULE_ABI 5u
 
 typedef struct pgr_bootstrap_ops pgr_bootstrap_ops;
 typedef struct pgr_comm_ops pgr_comm_ops;
@@ -43,8 +43,8 @@ bool pgr_module_present(const char *name);
 /* ---- the job ------------------------------------------------------------------------------- */
 
 /* Control traffic between all ranks on host memory, before and beside the communicators: the
- * config, digests, times, the verification's sums. All calls but rank, size, describe and abort are
- * collective. */
+ * config, digests, times, the verification's sums. All calls but rank, size, describe, claim and
+ * abort are collective. */
 struct pgr_bootstrap_ops {
     const char *name; /* "mpi", "self" */
     pgr_status (*open)(double init_timeout, pgr_bootstrap **bootstrap, pgr_error *error);
@@ -62,6 +62,9 @@ struct pgr_bootstrap_ops {
     pgr_status (*sum)(pgr_bootstrap *bootstrap, double *values, int64_t count, pgr_error *error);
     pgr_status (*max)(pgr_bootstrap *bootstrap, double *values, int64_t count, pgr_error *error);
     pgr_status (*barrier)(pgr_bootstrap *bootstrap, pgr_error *error);
+    /* Before abort: whether this rank is the one that tells why the job ends. False where another
+     * rank has said that it does. */
+    bool (*claim)(pgr_bootstrap *bootstrap);
     /* ends every rank of the job with this exit status (1..125); does not return */
     void (*abort)(pgr_bootstrap *bootstrap, int exit_status);
     pgr_status (*close)(pgr_bootstrap *bootstrap, pgr_error *error);

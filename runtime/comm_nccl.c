@@ -110,6 +110,8 @@ static void facts_fill(const pgr_job *job, facts *own) {
     pgr_error *error = calloc(1, sizeof *error);
     memset(own, 0, sizeof *own);
     pgr_status status = error ? pgr_nccl_library_open(&pgr_nccl_the.nccl, error) : PGR_LIMIT;
+    if (status != PGR_OK && error)
+        pgr_error_prefix(error, "rank %lld on %s: ", (long long)job->rank, job->host);
     if (status == PGR_OK) {
         int64_t roots = pgr_nccl_roots(job->size, pgr_nccl_the.nccl->CommInitRankScalable != NULL);
         own->version = pgr_nccl_the.nccl->version;

@@ -29,13 +29,21 @@ static pgr_status lookup(void *handle, pgr_nccl_library *library, pgr_error *err
                          library->file, missing);
 }
 
+static const char *code_name(ncclResult_t result) {
+    static const char *const names[] = {
+        "ncclSuccess",         "ncclUnhandledCudaError", "ncclSystemError", "ncclInternalError",
+        "ncclInvalidArgument", "ncclInvalidUsage",       "ncclRemoteError", "ncclInProgress"};
+    unsigned int index = (unsigned int)result;
+    return index < sizeof names / sizeof *names ? names[index] : "an unknown code";
+}
+
 /* Codes of NCCL 2.9 and later: 10000 * major + 100 * minor + patch. */
 static pgr_status version_read(pgr_nccl_library *library, pgr_error *error) {
     int code = 0;
     ncclResult_t result = library->GetVersion(&code);
     if (result != ncclSuccess) {
-        return pgr_error_set(error, PGR_BACKEND, "%s: ncclGetVersion: %s", library->file,
-                             library->GetErrorString(result));
+        return pgr_error_set(error, PGR_BACKEND, "ncclGetVersion: %s (%s), of %s",
+                             code_name(result), library->GetErrorString(result), library->file);
     }
     snprintf(library->text, sizeof library->text, "%d.%d.%d", code / 10000, code / 100 % 100,
              code % 100);
@@ -76,14 +84,6 @@ pgr_status pgr_nccl_library_open(const pgr_nccl_library **library, pgr_error *er
 }
 
 /* ---- errors -------------------------------------------------------------------------------- */
-
-static const char *code_name(ncclResult_t result) {
-    static const char *const names[] = {
-        "ncclSuccess",         "ncclUnhandledCudaError", "ncclSystemError", "ncclInternalError",
-        "ncclInvalidArgument", "ncclInvalidUsage",       "ncclRemoteError", "ncclInProgress"};
-    unsigned int index = (unsigned int)result;
-    return index < sizeof names / sizeof *names ? names[index] : "an unknown code";
-}
 
 pgr_status pgr_nccl_check(const pgr_job *job, ncclResult_t result, const char *call,
                           pgr_error *error) {

@@ -68,6 +68,11 @@ static pgr_status self_barrier(pgr_bootstrap *bootstrap, pgr_error *error) {
     return PGR_OK;
 }
 
+static bool self_claim(pgr_bootstrap *bootstrap) {
+    (void)bootstrap;
+    return true;
+}
+
 /* Ends this process without its exit handlers, as MPI_Abort would: the caller may be any thread,
  * and has printed what there was to say. */
 static void self_abort(pgr_bootstrap *bootstrap, int exit_status) {
@@ -94,6 +99,7 @@ const pgr_bootstrap_ops pgr_self_bootstrap = {
     .sum = self_reduce,
     .max = self_reduce,
     .barrier = self_barrier,
+    .claim = self_claim,
     .abort = self_abort,
     .close = self_close,
 };

@@ -641,6 +641,14 @@ const pgr_rule pgr_rules[] = {
                  "  world_size = 8, parallel = { ep = 4 }, model = { layers = 8 },\n"
                  "  moe = { experts = 8, topk = 2 },\n"
                  "}\n"),
+    RULE_ERROR("PG061", "a family that there is not",
+               "run.families and run.nccl name families of rank groups. A run refuses a name that "
+               "the layout does not have, and a family that run.nccl has by two names; only a "
+               "layout that is legal is asked for them.",
+               "return { world_size = 8, parallel = { tp = 2 }, run = { nccl = { tpp = { max_ctas "
+               "= 16 } } } }\n",
+               "return { world_size = 8, parallel = { tp = 2 }, run = { nccl = { tp = { max_ctas = "
+               "16 } } } }\n"),
 
     /* ---- notes ---- */
     RULE_NOTE(

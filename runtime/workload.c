@@ -81,22 +81,10 @@ static pgr_status check_given(const pgr_spec *spec, const pgr_plan *plan, pgr_er
 
 /* Options of a family that there is not would change nothing, and nobody would know. */
 static pgr_status check_options(const pgr_spec *spec, const pgr_plan *plan, pgr_error *error) {
-    for (int64_t i = 0; i < spec->run.nccl.count; i++) {
-        pgr_family family, other;
-        const char *name = spec->run.nccl.items[i].family;
-        pgr_status status = pgr_plan_family_find(plan, name, &family, error);
-        if (status) {
-            pgr_error_prefix(error, "run.nccl: ");
-            return status;
-        }
-        for (int64_t j = 0; j < i; j++)
-            if (!pgr_plan_family_find(plan, spec->run.nccl.items[j].family, &other, NULL) &&
-                pgr_family_is(&other, &family))
-                return pgr_error_set(error, PGR_INVALID,
-                                     "run.nccl: %s and %s are one family: give its options once",
-                                     spec->run.nccl.items[j].family, name);
-    }
-    return PGR_OK;
+    pgr_status status = PGR_OK;
+    for (int64_t i = 0; i < spec->run.nccl.count && status == PGR_OK; i++)
+        status = pgr_check_nccl_family(spec, plan, i, error);
+    return status;
 }
 
 pgr_status pgr_workload_families(const pgr_spec *spec, const pgr_plan *plan, pgr_names *names,

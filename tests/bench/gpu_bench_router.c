@@ -33,16 +33,22 @@ static int lanes_of(int64_t experts, int64_t element) {
  * found by k times the maximum over these lanes. Sources: the CUDA C programming guide on warp
  * reduce functions (redux.sync, 32-bit integers, sm_80 and later) and on 16-byte accesses.
  *
- *   of each logit, a 32nd of:  1/4 or 1/8  load of 16 bytes (f32, bf16)
- *                              1           widen (bf16)
- *                              2           its order as an integer, in which NaN is the highest
- *                              1           maximum of the lane's
- *                              2           the two best of its group (grouped)
- *                              4           subtract and scale, ex2, sum, scaled sum (losses)
- *   of each choice, by warp:   1 where 32 lanes share the token, else 2 log2(lanes): maximum over
- * them 4           who has it, keep it, retire it, that lane's next 2           ex2 and sum of the
- * weights of each group chosen:      the maximum again, and 2 once, by warp:             8
- * reciprocal, scale, two stores, count, addresses
+ *   of each logit, a 32nd of:
+ *     1/4 or 1/8 (f32, bf16)     load of 16 bytes
+ *     1 (bf16)                   widen
+ *     2                          its order as an integer, in which NaN is the highest
+ *     1                          maximum of the lane's
+ *     2 (grouped)                the two best of its group
+ *     4 (losses)                 subtract and scale, ex2, sum, scaled sum
+ *   of each choice, by warp:
+ *     1, or 2 log2(lanes) of     maximum over the lanes: one instruction for a whole warp
+ *       fewer than 32
+ *     4                          who has it, keep it, retire it, that lane's next
+ *     2                          ex2 and sum of the weights
+ *   of each group chosen:
+ *     the maximum again, and 2
+ *   once, by warp:
+ *     8                          reciprocal, scale, two stores, count, addresses
  *
  * What is by warp serves 32 / lanes tokens at once. */
 static double instructions(const router_case *c, pgr_dtype dtype, bool losses) {

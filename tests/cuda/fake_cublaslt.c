@@ -114,6 +114,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
                                               const void *value, size_t bytes) {
     operation *o = (operation *)desc;
     LT_MAY_FAIL;
+    if (name == CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET && pgr_fake_cuda_faulty("SM_COUNT_TARGET"))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     if (name == CUBLASLT_MATMUL_DESC_TRANSA && bytes == 4)
         memcpy(&o->transposed, value, 4);
     else if (name == CUBLASLT_MATMUL_DESC_EPILOGUE && bytes == 4)

@@ -27,16 +27,15 @@ calls=$(awk '/^(cudaError_t|cublasStatus_t) / { match($2 $3, /[a-zA-Z0-9_]+\(/);
              /^ *(LT_)?MAY_FAIL;/ { print name }' "${fakes[@]}")
 for call in $calls; do
     case $call in
-    cudaGetDeviceCount) fault "$call" "$call: cudaErrorLaunchFailure" ;;
-    cublasLtMatmul | cublasLtMatmulAlgoGetHeuristic | cublasLtCreate)
-        fault "$call" "rank 0 on test: $call" CUBLAS_STATUS_EXECUTION_FAILED "GPU 0" ;;
-    cublasLtMatmulPreference*)
-        fault "$call" "rank 0 on test: cublasLtMatmulAlgoGetHeuristic" CUBLAS_STATUS_EXECUTION_FAILED ;;
-    cublasLt*) fault "$call" "rank 0 on test: cuBLASLt's descriptors" CUBLAS_STATUS_EXECUTION_FAILED ;;
+    cudaGetDeviceCount) fault "$call" "rank 0 on test: $call: cudaErrorLaunchFailure" ;;
+    cublasLtCreate) fault "$call" "rank 0 on test: $call: CUBLAS_STATUS_EXECUTION_FAILED" "GPU 0" ;;
+    cublasLt*) fault "$call" "rank 0 on test: $call for m = " ": CUBLAS_STATUS_EXECUTION_FAILED" "GPU 0" ;;
     pgr_cuda_launch_* | pgr_fake_cuda_launch) fault "$call" "rank 0 on test: " cudaErrorLaunchFailure "Stand-in GPU" ;;
     *) fault "$call" "rank 0 on test: $call" "cudaErrorLaunchFailure (planted), GPU 0" ;;
     esac
 done
+# Products that leave SMs free set their target.
+fault SM_COUNT_TARGET "rank 0 on test: cublasLtMatmulDescSetAttribute for m = "
 fault cudaMalloc:9 "rank 0 on test: cudaMalloc of "
 fault cudaSetDevice:2 "rank 0 on test: cudaSetDevice(0)"
 echo "$count faults"

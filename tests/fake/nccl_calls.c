@@ -374,7 +374,7 @@ static void occurrence(const char *call, told how, int k) {
     snprintf(what, sizeof what, "%s%s: ncclSystemError (unhandled system error): planted", call,
              how == LATER ? " of a buffer" : "");
     if (how == FIRST)
-        snprintf(what, sizeof what, "%s: unhandled system error", call);
+        snprintf(what, sizeof what, "%s: ncclSystemError (unhandled system error), of ", call);
     setenv("PGRUN_FAKE_NCCL_FAIL", value, 1);
     int bad = run();
     unsetenv("PGRUN_FAKE_NCCL_FAIL");

@@ -45,7 +45,7 @@ code='ncclSystemError \(unhandled system error\): planted'
 group='family tp, group 0 \(world ranks 0, 1\)'
 # Each call in turn (each occurrence of all calls: nccl_calls.c): on both ranks where these agree on what to
 # say, else on rank 0.
-fault 'ncclGetVersion' PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
+fault "opening NCCL's world: rank 0 on .*: ncclGetVersion: ncclSystemError \\(unhandled system error\\), of " PGRUN_FAKE_NCCL_FAIL=ncclGetVersion
 for call in ncclGetUniqueId ncclCommInitRankConfig; do
     fault "opening NCCL's world: rank 0 on .*: $call: $code" PGRUN_FAKE_NCCL_FAIL=$call@0
 done
@@ -69,31 +69,36 @@ fault "ending NCCL's world: rank 0 on .*: ncclCommDestroy: $code" PGRUN_FAKE_NCC
 fault "rank 1 on .*: ncclCommSplit: $code" PGRUN_FAKE_NCCL_FAIL=ncclCommSplit@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 1 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@1
+# The stream of a communicator has a priority of its own.
+for priority in 1:false 2:true; do
+    left=2 fault "rank 0 on .*: cudaStreamCreateWithPriority\(-${priority%:*}\): cudaErrorLaunchFailure" \
+        PGRUN_FAKE_FAIL=cudaStreamCreateWithPriority:2@0 -- --set "run.nccl={ tp = { high_priority = ${priority#*:} } }"
+done
 # Asynchronous errors.
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: an asynchronous error: ncclRemoteError" \
     PGRUN_FAKE_NCCL_ASYNC=4@0
 # A rank that never arrives.
-fault "opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds without progress" \
+fault "opening the communicator of the world \(2 ranks\): world rank [01] waited 2 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=0@1
-fault "all-reduce number 4 of 8192 bytes in $group: world rank 0 waited 1 seconds without progress" \
+fault "all-reduce number 4 of 8192 bytes in $group: world rank [01] waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=4@1
 # The same in chunks that communicate beside products.
 overlap=(--set parallel.sequence_parallel=true --set parallel.tp_comm_overlap=true --set model.decoder_seq_len=32)
-fault "all-gather number 5 of 2048 bytes in $group: world rank 0 waited 1 seconds without progress" \
+fault "all-gather number 5 of 2048 bytes in $group: world rank [01] waited 1 seconds without progress" \
     PGRUN_FAKE_NCCL_ABSENT=5@1 -- "${overlap[@]}"
-fault "reduce-scatter number 9 of 2048 bytes in $group: rank 0 on .*: ncclReduceScatter: $code" \
+fault "reduce-scatter number 9 of 2048 bytes in $group: rank [01] on .*: ncclReduceScatter: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclReduceScatter:2 -- "${overlap[@]}"
 # An abort that hangs does not keep the message.
 left=2 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0 PGRUN_FAKE_NCCL_STUCK=1
 # Before 2.19, what NCCL does in the background would not be waited for: then nothing is aborted.
 old=PGRUN_NCCL_LIBRARY=${library}_21805.so
-left=1 fault 'opening the communicator of the world \(2 ranks\): world rank 0 waited 2 seconds' \
+left=1 fault 'opening the communicator of the world \(2 ranks\): world rank [01] waited 2 seconds' \
     "$old" PGRUN_FAKE_NCCL_ABSENT=0@1
 fault "all-reduce number 4 of 8192 bytes in $group: rank 0 on .*: ncclAllReduce: $code" \
     "$old" PGRUN_FAKE_NCCL_FAIL=ncclAllReduce:3@0
 # Libraries that cannot be used.
-fault 'NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
+fault 'rank 0 on .*: NCCL was not found: /nonesuch.so: .*PGRUN_NCCL_LIBRARY' PGRUN_NCCL_LIBRARY=/nonesuch.so
 fault 'has no ncclGetVersion: pgrun needs NCCL 2.18 or later' PGRUN_NCCL_LIBRARY="$PGRUN_MODULE_PATH/libpgrun_cpu.so"
 fault 'is NCCL 2.17.1 \(code 21701\): pgrun needs NCCL 2.18 or later' PGRUN_FAKE_NCCL_VERSION=21701
 fault 'run.nccl.tp.traffic_class needs NCCL 2.26 or later, this one is 2.18.5' \

@@ -130,7 +130,7 @@ describe("pgrun explain", function()
   end)
 
   local unknown = {
-    { "PG061", 'there is no code "PG061"; the nearest are PG060 and PG070' },
+    { "PG062", 'there is no code "PG062"; the nearest are PG061 and PG070' },
     { "PG999", 'there is no code "PG999"; the nearest is PG072' },
     { "heads", 'there is no code "heads"; codes go from PG001 to PG072' },
   }
@@ -170,6 +170,26 @@ describe("pgrun check", function()
     assert.equal("PG005", told("return { model = { hidden = 100, heads = 6, head_dim = '16' }, parallel = {} }"))
     assert.equal("PG004", told("return { world_size = 6, parallel = { tp = 2 }, modle = { heads = 3 } }"))
     assert.equal("PG005", told("return { world_size = 6, parallel = 4, model = { heads = 3 } }"))
+  end)
+
+  it("looks up the families of run.families and run.nccl, by the names that the layout has", function()
+    local function told(run)
+      local list = {}
+      local file = check_text("return { world_size = 8, parallel = { tp = 2 }, run = {" .. run .. "} }")
+      for i, found in ipairs(file.diagnostics) do
+        local at = found.locations[1]
+        list[i] = found.severity == "error" and
+          ("%s %s:%d: %s; %s"):format(found.code, at.path, at.column, found.message, found.help:sub(1, 21)) or nil
+      end
+      return table.concat(list, "\n")
+    end
+    assert.equal("", told('families = { "tp", "cp-tp" }, nccl = { ["dp-tp"] = { max_ctas = 8 } }'))
+    assert.equal('PG061 run.nccl.ttp:65: run.nccl: unknown family "ttp", did you mean "tp"?; known are tp, cp, dp,',
+      told("nccl = { ttp = { max_ctas = 8 } }"))
+    assert.equal('PG061 run.families[2]:75: run.families: family "cp/0" needs parallel.hierarchical_cp, ' ..
+      "which is not given; ", told('families = { "tp", "cp/0" }'))
+    assert.equal("PG061 run.nccl.tp-cp:65: run.nccl: cp-tp and tp-cp are one family; give its options once",
+      told('nccl = { ["tp-cp"] = {}, ["cp-tp"] = {} }'))
   end)
 
   it("does not point at what --set overrode", function()

@@ -192,7 +192,7 @@ describe("what a run needs", function()
     refused(run(2, "", "configs/quickstart-2.lua", "--set", "run.nccl={ ttp = { max_ctas = 8 } }"), 1, "run.nccl: ")
     local twice = config([[return { parallel = { tp = 2 }, model = { hidden = 64, ffn = 64, seq_len = 8 },
       run = { workloads = { "mlp" }, nccl = { ["tp-cp"] = { max_ctas = 8 }, ["cp-tp"] = { max_ctas = 8 } } } }]])
-    refused(run(2, "", twice), 1, "run.nccl: cp-tp and tp-cp are one family: give its options once")
+    refused(run(2, "", twice), 1, "run.nccl: cp-tp and tp-cp are one family; give its options once")
   end)
 end)
 
