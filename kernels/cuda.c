@@ -146,19 +146,31 @@ static pgr_status cuda_set(pgr_device *device, void *dst, uint8_t byte, int64_t 
                           "cudaMemsetAsync of %" PRId64 " bytes", bytes);
 }
 
+pgr_status pgr_cuda_grow(const cuda_device *cuda, pgr_stream *stream, void **memory, int64_t *held,
+                         int64_t bytes, const char *what, pgr_error *error) {
+    int64_t room = 1024;
+    void *made = NULL;
+    if (*held >= bytes)
+        return PGR_OK;
+    while (room < bytes)
+        room *= 2;
+    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&made, (size_t)room), error,
+                                       "cudaMalloc of %s, %" PRId64 " bytes", what, room);
+    if (status != PGR_OK)
+        return status;
+    if (*memory && stream->outgrown_count < PGR_CUDA_OUTGROWN) /* each is half as large: always */
+        stream->outgrown[stream->outgrown_count++] = *memory;
+    *memory = made;
+    *held = room;
+    return PGR_OK;
+}
+
 pgr_status pgr_cuda_scratch(const cuda_device *cuda, pgr_stream *stream, int64_t bytes,
                             const char *what, pgr_error *error) {
-    if (stream->scratch_bytes >= bytes)
-        return PGR_OK;
-    (void)cudaStreamSynchronize(stream->stream); /* what it holds may be in use */
-    (void)cudaFree(stream->scratch);
-    stream->scratch = NULL;
-    stream->scratch_bytes = 0;
-    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&stream->scratch, (size_t)bytes), error,
-                                       "cudaMalloc of %s scratch, %" PRId64 " bytes", what, bytes);
-    if (status == PGR_OK)
-        stream->scratch_bytes = bytes;
-    return status;
+    char text[64];
+    snprintf(text, sizeof text, "%s scratch", what);
+    return pgr_cuda_grow(cuda, stream, &stream->scratch, &stream->scratch_bytes, bytes, text,
+                         error);
 }
 
 /* ---- streams and events -------------------------------------------------------------------- */
@@ -180,6 +192,8 @@ static void stream_close(pgr_stream *stream) {
     (void)cudaFree(stream->workspace);
     (void)cudaFree(stream->scratch);
     (void)cudaFree(stream->cells);
+    for (int i = 0; i < stream->outgrown_count; i++)
+        (void)cudaFree(stream->outgrown[i]);
     (void)cudaStreamDestroy(stream->stream);
 }
 

@@ -46,7 +46,7 @@ for policy in probs position; do
 done
 expect 3 0 "what this run needs: a router of 1500 experts (1024 at most)" -- "${router[@]}" "${moe[@]}" \
     --set moe.experts=1500
-expect 0 0 'run.device = "auto" is the CPU: libpgrun_cuda.so does not have yet what this run needs: a router of 1500' \
+expect 0 0 'run.device = "auto" is the CPU: libpgrun_cuda.so does not have what this run needs: a router of 1500' \
     -- "${router[@]}" "${moe[@]}" --set moe.experts=1500 --set run.device=auto
 expect 0 2 "2 on 1 host, cuda: Stand-in GPU" PGRUN_FAKE_OWN_GPU=1 --
 expect 0 2 "2 on 1 host, cuda: Stand-in GPU" PGRUN_FAKE_GPUS=2 --
