@@ -146,23 +146,23 @@ static pgr_status cuda_set(pgr_device *device, void *dst, uint8_t byte, int64_t 
                           "cudaMemsetAsync of %" PRId64 " bytes", bytes);
 }
 
-pgr_status pgr_cuda_grow(const cuda_device *cuda, const pgr_stream *stream, void **memory,
-                         int64_t *held, int64_t bytes, const char *what, pgr_error *error) {
+pgr_status pgr_cuda_grow(const cuda_device *cuda, pgr_stream *stream, void **memory, int64_t *held,
+                         int64_t bytes, const char *what, pgr_error *error) {
+    int64_t room = 1024;
+    void *made = NULL;
     if (*held >= bytes)
         return PGR_OK;
-    pgr_status status = pgr_cuda_check(cuda, cudaStreamSynchronize(stream->stream), error,
-                                       "cudaStreamSynchronize (%s grows and may be in use)", what);
-    if (status == PGR_OK)
-        status = pgr_cuda_check(cuda, cudaFree(*memory), error, "cudaFree of %s", what);
+    while (room < bytes)
+        room *= 2;
+    pgr_status status = pgr_cuda_check(cuda, cudaMalloc(&made, (size_t)room), error,
+                                       "cudaMalloc of %s, %" PRId64 " bytes", what, room);
     if (status != PGR_OK)
         return status;
-    *memory = NULL;
-    *held = 0;
-    status = pgr_cuda_check(cuda, cudaMalloc(memory, (size_t)bytes), error,
-                            "cudaMalloc of %s, %" PRId64 " bytes", what, bytes);
-    if (status == PGR_OK)
-        *held = bytes;
-    return status;
+    if (*memory && stream->outgrown_count < PGR_CUDA_OUTGROWN) /* each is half as large: always */
+        stream->outgrown[stream->outgrown_count++] = *memory;
+    *memory = made;
+    *held = room;
+    return PGR_OK;
 }
 
 /* ---- streams and events -------------------------------------------------------------------- */
@@ -184,6 +184,8 @@ static void stream_close(pgr_stream *stream) {
     (void)cudaFree(stream->workspace);
     (void)cudaFree(stream->scratch);
     (void)cudaFree(stream->cells);
+    for (int i = 0; i < stream->outgrown_count; i++)
+        (void)cudaFree(stream->outgrown[i]);
     (void)cudaStreamDestroy(stream->stream);
 }
 

@@ -13,6 +13,8 @@
 extern "C" {
 #endif
 
+enum { PGR_CUDA_OUTGROWN = 128 };
+
 /* A queue, and the memory that products on it use: two streams never share any. */
 struct pgr_stream {
     cudaStream_t stream;
@@ -21,6 +23,8 @@ struct pgr_stream {
     int64_t scratch_bytes;
     void *cells; /* of the router: zero between its calls; grown on demand */
     int64_t cells_bytes;
+    void *outgrown[PGR_CUDA_OUTGROWN]; /* smaller pieces: what is under way may still use them */
+    int outgrown_count;
 };
 
 struct pgr_event {
@@ -77,10 +81,11 @@ pgr_status pgr_cuda_router(pgr_device *device, const pgr_router_args *args, pgr_
 pgr_status pgr_cuda_capacity(pgr_device *device, const pgr_capacity_args *args, pgr_stream *stream,
                              pgr_error *error);
 
-/* Makes a piece of a stream's memory, of which *held bytes are there, at least `bytes` long: it
- * waits for the stream, and what the memory held is lost. `what` is for messages. */
-pgr_status pgr_cuda_grow(const cuda_device *cuda, const pgr_stream *stream, void **memory,
-                         int64_t *held, int64_t bytes, const char *what, pgr_error *error);
+/* Makes *memory of a stream, which has *held bytes, `bytes` at least; what it held is lost where it
+ * grows, to a power of two. Waits for nothing, since what is under way may wait for another rank
+ * that never comes: smaller pieces stay until the stream ends. */
+pgr_status pgr_cuda_grow(const cuda_device *cuda, pgr_stream *stream, void **memory, int64_t *held,
+                         int64_t bytes, const char *what, pgr_error *error);
 
 /* Launches (cuda_kernels.cu), with at most `blocks` thread blocks where work is divided in a loop;
  * the code of the launch alone. */

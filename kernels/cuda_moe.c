@@ -124,11 +124,11 @@ static pgr_status cells_make(const cuda_device *cuda, pgr_stream *stream, int64_
     pgr_status status = pgr_cuda_grow(cuda, stream, &stream->cells, &stream->cells_bytes, bytes,
                                       "a router's sums", error);
     if (status == PGR_OK)
-        status =
-            pgr_cuda_check(cuda, cudaMemsetAsync(stream->cells, 0, (size_t)bytes, stream->stream),
-                           error, "cudaMemsetAsync of a router's sums, %" PRId64 " bytes", bytes);
+        status = pgr_cuda_check(
+            cuda, cudaMemsetAsync(stream->cells, 0, (size_t)stream->cells_bytes, stream->stream),
+            error, "cudaMemsetAsync of a router's sums, %" PRId64 " bytes", stream->cells_bytes);
     if (status != PGR_OK)
-        stream->cells_bytes = 0;
+        stream->cells_bytes = 0; /* not known to be zero */
     return status;
 }
 
