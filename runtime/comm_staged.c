@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define PIECE_BYTES ((int64_t)32 << 20)
+#define PIECE_BYTES_MOST ((int64_t)1 << 40) /* sums and doubles of it stay within 63 bits */
 
 /* Communicators that were given up while the worker was inside of a call that did not come back: it
  * may still touch them, so that they stay until the process ends. */
@@ -17,6 +18,8 @@ static pgr_staged_comm *lost;
 static int64_t piece_bytes(void) {
     const char *given = getenv("PGRUN_STAGED_BYTES");
     long long number = given ? atoll(given) : 0;
+    if (number > PIECE_BYTES_MOST)
+        return PIECE_BYTES_MOST;
     return number > 0 ? number : PIECE_BYTES;
 }
 

@@ -58,6 +58,9 @@ says "$verified" "$staged" "$note: ranks 0 and 1 share one GPU, GPU-00"
 two=("${quickstart[@]}" --set parallel.cp=1 --set parallel.ep=1)
 expect 0 2 PGRUN_FAKE_OWN_GPU=1 -- "${two[@]}" --set run.comm=mpi --set run.share_gpu=false
 says "$verified" "$staged"
+# Pieces of any size: what is no number of bytes that there are is cut to one.
+expect 0 2 PGRUN_STAGED_BYTES=9223372036854775807 -- "${two[@]}" --set run.comm=mpi
+says "$verified"
 # NCCL does not do it, and the errors say what does.
 expect 1 2 -- "${two[@]}" --set run.comm=nccl
 says 'ranks 0 and 1 share one GPU, GPU-00' \
