@@ -138,8 +138,9 @@ static pgr_status broken(const pgr_request *request, pgr_error *error) {
     if (error) {
         *error = comm->error;
         if (comm->culprit_sequence != request->sequence)
-            pgr_error_prefix(error, "%s number %llu before it failed: ", comm->culprit,
-                             (unsigned long long)comm->culprit_sequence);
+            pgr_error_prefix(error, "%s number %llu %s it failed: ", comm->culprit,
+                             (unsigned long long)comm->culprit_sequence,
+                             comm->culprit_sequence < request->sequence ? "before" : "after");
     }
     return comm->error.status;
 }
