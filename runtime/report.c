@@ -215,6 +215,33 @@ static void say_model(const pgr_report *report, const pgr_spec *spec, const pgr_
         spec->parallel.sequence_parallel ? ", sequence parallel" : "");
 }
 
+/* Which router runs: "top 8 of 256, sigmoid with bias, best 4 of 8 groups, scaling 2.5, aux_loss";
+ * "" where none does. */
+static void describe_router(const pgr_spec *spec, char *text, size_t bytes) {
+    static const char *const scores[] = {"softmax", "sigmoid", "sqrtsoftplus"};
+    static const char *const losses[] = {"aux_loss", "seq_aux_loss", "global_aux_loss", "no loss"};
+    char groups[64] = "", scaling[40] = "", capacity[64] = "";
+    bool runs = false, softmax = spec->moe.score == PGR_SOFTMAX;
+    for (int64_t i = 0; i < spec->run.workloads.count; i++)
+        runs = runs || spec->run.workloads.items[i] == PGR_ROUTER;
+    text[0] = '\0';
+    if (!runs)
+        return;
+    if (spec->moe.groups != PGR_NIL && spec->moe.group_topk != PGR_NIL)
+        snprintf(groups, sizeof groups, ", best %lld of %lld groups",
+                 (long long)spec->moe.group_topk, (long long)spec->moe.groups);
+    if (!isnan(spec->moe.scaling))
+        snprintf(scaling, sizeof scaling, ", scaling %g", spec->moe.scaling);
+    if (!isnan(spec->moe.capacity_factor))
+        snprintf(capacity, sizeof capacity, ", capacity %g by %s", spec->moe.capacity_factor,
+                 spec->moe.drop_policy == PGR_DROP_PROBS ? "probs" : "position");
+    snprintf(text, bytes, "top %lld of %lld, %s%s%s%s%s, %s", (long long)spec->moe.topk,
+             (long long)spec->moe.experts, scores[spec->moe.score],
+             softmax ? (spec->moe.pre_softmax ? " before top-k" : " after top-k")
+                     : (spec->moe.expert_bias ? " with bias" : ""),
+             groups, scaling, capacity, losses[spec->moe.aux_loss_type]);
+}
+
 static bool is_earlier_axis(const pgr_plan *plan, int32_t view, const char *name) {
     for (int32_t before = 0; before < view; before++)
         for (int32_t i = 0; i < plan->views[before].axis_count; i++)
@@ -248,6 +275,10 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
         say(report, "\n");
     }
     say_model(report, spec, plan);
+    char router[256];
+    describe_router(spec, router, sizeof router);
+    if (router[0])
+        say(report, "#  router    %s\n", router);
     if (job->device_note[0])
         say(report, "#  note      run.device = \"auto\" is the CPU: %s\n", job->device_note);
     if (job->comm_note[0])
@@ -266,6 +297,10 @@ pgr_status pgr_report_layout(pgr_report *report, const char *config, const pgr_j
     put(&line, ", \"axes\": {");
     put_axes(&line, plan);
     put(&line, "}");
+    if (router[0]) {
+        put(&line, ", ");
+        put_string(&line, "router", router);
+    }
     return finish_row(report, &line, error);
 }
 

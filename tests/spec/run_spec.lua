@@ -252,6 +252,13 @@ describe("a good run", function()
       assert.equal(0, got.status, got.err .. got.out)
       local shape = "experts 256, topk 8, groups 8, group_topk 4"
       assert.equal(example == "router-groups", got.out:find(shape, 1, true) ~= nil, got.out)
+      local routers = {
+        ["router-groups"] = "top 8 of 256, sigmoid with bias, best 4 of 8 groups, scaling 2.5, ",
+        ["router-capacity"] = ", capacity ",
+      }
+      local said = got.out:match("\n#  router    ([^\n]*)")
+      assert.equal(routers[example] ~= nil or example == "packed", said ~= nil, got.out)
+      assert.is_truthy((said or ""):find(routers[example] or "", 1, true), got.out)
     end)
   end
   it("says how many packed sequences there are, and what padding makes of them", function()
