@@ -48,6 +48,7 @@ says 3 "^# library  lib(cudart|cublasLt|nccl)\.so\.[0-9]+: not found$"
 ends 77 "/opt/pgrun-bundle/bin/gpu-bench --quick"
 says 1 "^skip: no device of kind cuda: "
 ends 2 "/opt/pgrun-bundle/bin/gpu-test --fast"
+says 1 "gpu-test: there is no --fast$"
 
 # Libraries of a Python of the user's are found; here they are no libraries, and nothing asks for them.
 packages=$root/opt/python/lib/python3.12/site-packages/nvidia
@@ -119,10 +120,12 @@ grep -qE "^ +\| FAIL .*cudaMemcpyAsync" "$work/out"
 says 1 "^FAILED  memcheck-device: exit status 9 "
 says 0 "^(ok|FAILED|skip) +(quick|router|staged|nccl)"
 echo 'echo "========= Error: Device not supported" && exit 1' >"$root/opt/python/bin/compute-sanitizer"
-ends 0 "$path /opt/pgrun-bundle/bin/gpu-test --only memcheck-device"
+ends 77 "$path /opt/pgrun-bundle/bin/gpu-test --only memcheck-device"
 says 1 "^skip    memcheck-device \(.*Device not supported\)"
+ends 2 "/opt/pgrun-bundle/bin/gpu-test --only zz"
+says 1 "gpu-test: no test has a name that begins with zz$"
 # No time: what is left out is told.
-ends 0 "/opt/pgrun-bundle/bin/gpu-test --limit 0"
+ends 77 "/opt/pgrun-bundle/bin/gpu-test --limit 0"
 [ "$(grep -c "^skip " "$work/out")" -ge 7 ]
 says 0 "^(ok|FAILED) "
 says 0 "^skip .*\( *\)$" # each has a reason
